@@ -1,0 +1,130 @@
+"""
+Core's line to its children: a Unix socketpair that keeps message boundaries.
+
+Messages are msgpack of the structs below; a closed peer reads as `None`. Pixels never travel here.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+from edge_inspector.errors import WireError
+from edge_inspector.records import FrameHead, Inspection
+
+MAX_MESSAGE = 192 * 1024
+
+
+class Grant(msgspec.Struct, frozen=True, tag=True):
+    """Core to ingest: these shared-memory slots are yours to fill."""
+
+    slots: tuple[int, ...]
+
+
+class Arrived(msgspec.Struct, frozen=True, tag=True):
+    """Ingest to core: a frame is in its slot, or came with a fault."""
+
+    head: FrameHead
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """Core to ingest: the reply that a request-mode publisher waits for."""
+
+    ticket: int
+    text: str
+
+
+class Job(msgspec.Struct, frozen=True, tag=True):
+    """Core to worker: inspect this frame."""
+
+    head: FrameHead
+    deadline_ns: int
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Worker to core: the answer for the frame of one slot; the slot may be used again."""
+
+    head: FrameHead
+    inspection: Inspection
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """Child to core: started and able to work; `detail` is one line for the log."""
+
+    detail: str = ""
+
+
+class Alive(msgspec.Struct, frozen=True, tag=True):
+    """Child to core: counters that moved since the last one, by name; proof of progress."""
+
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """Child to core: it cannot start, and why; `refused` when the user must mend something."""
+
+    detail: str
+    refused: bool = False
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Core to child: finish what is in hand and leave."""
+
+
+Message = Grant | Arrived | Answer | Job | Done | Ready | Alive | Failed | Stop
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Message)
+
+
+class Channel:
+    """One end of the line; `send` and `receive` block, `fileno` is for event loops."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Channel:
+        """Take over an inherited descriptor."""
+        return cls(socket.socket(fileno=fd))
+
+    def fileno(self) -> int:
+        """The descriptor, readable when a message waits or the peer is gone."""
+        return self._socket.fileno()
+
+    def set_blocking(self, blocking: bool) -> None:
+        """Whether `receive` waits; without, an empty line raises `BlockingIOError`."""
+        self._socket.setblocking(blocking)
+
+    def send(self, message: Message) -> bool:
+        """Send one message; False when the peer is gone. Raises `BlockingIOError` when it is full."""
+        raw = _ENCODER.encode(message)
+        if len(raw) > MAX_MESSAGE:
+            raise WireError(
+                f"message of {len(raw)} bytes; the limit between processes is {MAX_MESSAGE}"
+            )
+        try:
+            self._socket.send(raw)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def receive(self) -> Message | None:
+        """The next message, or None when the peer is gone."""
+        try:
+            raw = self._socket.recv(MAX_MESSAGE)
+        except ConnectionResetError:
+            return None
+        return _DECODER.decode(raw) if raw else None
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        self._socket.close()
+
+
+def pair() -> tuple[Channel, socket.socket]:
+    """Core's end, and the socket to hand to a child process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+    return Channel(ours), theirs

@@ -1,0 +1,84 @@
+"""
+`manifest.toml`: the model, in the engine's folder. Written once by training, never changed.
+
+Statistics of scores are information; the threshold is the recipe's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edge_inspector.documents import Document, Name, load
+
+NameStr = Annotated[str, Field(pattern=Name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class File(Document):
+    """A file of the engine's folder, as it must be found."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+
+class Input(Document):
+    """Crops the graph takes: uint8 (n, height, width, channels), channels 1 grey or 3 BGR."""
+
+    name: str = "crops"
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    channels: Literal[1, 3] = 1
+    square: bool = False
+    """Cut to the centre square before resizing (data whose aspect ratio must not tell)."""
+
+
+class Challenge(Document):
+    """A known good and a known bad crop (PNG files of the folder) with their raw scores in torch."""
+
+    good: str
+    bad: str
+    good_score: float
+    bad_score: float
+    tolerance: float = Field(gt=0)
+    """Largest difference of a raw score between runtimes that counts as agreement."""
+
+
+class Statistics(Document):
+    """Raw scores of held-out good crops."""
+
+    count: int = Field(ge=0)
+    median: float
+    spread: float = Field(gt=0)
+    p99: float
+    maximum: float
+
+
+class Manifest(Document):
+    """One engine version."""
+
+    name: NameStr
+    version: int = Field(ge=1)
+    kind: Literal["anomaly", "classifier"]
+    model: str = "model.onnx"
+    architecture: str
+    score: str
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    opset: int = Field(ge=13)
+    input: Input
+    outputs: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    challenge: Challenge
+    statistics: Statistics
+    training_data_sha256: Sha256
+    seed: int
+    created_utc: str
+    files: dict[str, File]
+    """Every file of the folder but this one."""
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and check `<folder>/manifest.toml`."""
+    return load(Manifest, folder / "manifest.toml")

@@ -1,0 +1,178 @@
+"""
+`recipe.toml`: the product. Regions, their alignment, their engines or rules, and the threshold.
+
+Thresholds live here and nowhere else. A region's raw score is normalised as
+`(score - center) / spread` with the figures of good units; a unit's score is the largest of its
+regions, and `calibration.threshold` is compared with that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edge_inspector.documents import Document, Name, load
+from edge_inspector.errors import DocumentError
+
+NameStr = Annotated[str, Field(pattern=Name)]
+Rect = tuple[int, int, Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+Point = tuple[float, float]
+
+
+class Outline(Document):
+    """The package is found as the one dark (or bright) body, cropped and resized to `size` px."""
+
+    method: Literal["outline"]
+    polarity: Literal["dark", "bright"] = "dark"
+    level: int | None = Field(default=None, ge=1, le=254)
+    size: tuple[int, int] = (256, 256)
+    margin_px: int = 0
+    min_area_fraction: float = Field(default=0.1, gt=0, lt=1)
+    max_angle_deg: float = Field(default=10.0, gt=0, le=45)
+
+
+class Template(Document):
+    """A patch of a good frame is searched for, in translation and rotation, to sub-pixel accuracy."""
+
+    method: Literal["template"]
+    image: Path
+    position: Point
+    """Top left corner of the patch in the reference frame, px."""
+    search_px: int = Field(default=64, ge=1)
+    max_angle_deg: float = Field(default=3.0, ge=0, le=45)
+    min_score: float = Field(default=0.7, gt=0, le=1)
+
+
+class Fiducials(Document):
+    """Two or more round marks of the reference frame are found and a rigid pose fitted."""
+
+    method: Literal["fiducials"]
+    image: Path
+    """Patch of one mark, cut from a good frame; its middle is the mark's centre."""
+    positions: tuple[Point, ...] = Field(min_length=2)
+    search_px: int = Field(default=32, ge=1)
+    min_score: float = Field(default=0.7, gt=0, le=1)
+    max_residual_px: float = Field(default=1.0, gt=0)
+
+
+Alignment = Annotated[Outline | Template | Fiducials, Field(discriminator="method")]
+
+
+class Grid(Document):
+    """Cuts a region into equal cells, named `<region>-r<row>c<column>`, rows and columns from 1."""
+
+    rows: int = Field(ge=1, le=64)
+    columns: int = Field(ge=1, le=64)
+
+
+class Region(Document):
+    """A named area in reference px, scored by an engine or by rules."""
+
+    name: NameStr
+    rect: Rect
+    camera: NameStr = "main"
+    grid: Grid | None = None
+    engine: str | None = None
+    rules: str | None = None
+    ignore: tuple[tuple[Point, ...], ...] = ()
+    """Polygons in reference px that are not to be judged."""
+
+    @model_validator(mode="after")
+    def _one_scorer(self) -> Region:
+        if (self.engine is None) == (self.rules is None):
+            raise ValueError(f"region '{self.name}' needs either 'engine' or 'rules'")
+        return self
+
+
+class Scale(Document):
+    """Median and spread (1.4826 × median absolute deviation) of a region's raw score on good units."""
+
+    center: float
+    spread: float = Field(gt=0)
+
+
+class Calibration(Document):
+    """The threshold and the promise it was set with."""
+
+    threshold: float
+    overkill: float = Field(gt=0, lt=1)
+    """Unit overkill rate that was asked for."""
+    promised_overkill: float = Field(gt=0, le=1)
+    """Upper bound on the unit overkill rate at `confidence`."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    units: int = Field(ge=1)
+    set_aside: int = Field(default=0, ge=0)
+    provisional: bool = False
+    backend: str
+    engines: dict[str, str]
+    """Engine name -> digest (sha256 of the manifest)."""
+    regions: dict[str, Scale] = {}
+
+
+class Recipe(Document):
+    """One product."""
+
+    product: NameStr
+    version: int = Field(ge=1)
+    latency_budget_ms: float = Field(gt=0, le=600_000)
+    max_queue: int = Field(default=8, ge=1, le=10_000)
+    engines: dict[NameStr, Path] = {}
+    rules: dict[NameStr, Path] = {}
+    alignment: dict[NameStr, Alignment] = {}
+    """By camera; a camera without one is taken as it comes."""
+    regions: tuple[Region, ...] = Field(min_length=1)
+    baseline: str | None = None
+    """Rules that judge the same regions and only watch."""
+    calibration: Calibration | None = None
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Cameras whose frames make up one unit, in order of first mention."""
+        return tuple(dict.fromkeys(region.camera for region in self.regions))
+
+    @property
+    def budget_us(self) -> int:
+        """Latency budget in microseconds."""
+        return round(self.latency_budget_ms * 1000)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; relative paths in it start at its folder."""
+    recipe = load(Recipe, path)
+    base = path.resolve().parent
+    _check_names(recipe, path)
+    alignment = {
+        camera: a.model_copy(update={"image": base / a.image})
+        if isinstance(a, (Template, Fiducials))
+        else a
+        for camera, a in recipe.alignment.items()
+    }
+    return recipe.model_copy(
+        update={
+            "engines": {name: base / folder for name, folder in recipe.engines.items()},
+            "rules": {name: base / file for name, file in recipe.rules.items()},
+            "alignment": alignment,
+        }
+    )
+
+
+def _check_names(recipe: Recipe, path: Path) -> None:
+    seen: set[str] = set()
+    for region in recipe.regions:
+        if region.name in seen:
+            raise DocumentError(str(path), None, f"two regions are named '{region.name}'")
+        seen.add(region.name)
+        if region.engine is not None and region.engine not in recipe.engines:
+            raise DocumentError(
+                str(path),
+                None,
+                f"region '{region.name}': no engine '{region.engine}' under [engines]",
+            )
+        if region.rules is not None and region.rules not in recipe.rules:
+            raise DocumentError(
+                str(path), None, f"region '{region.name}': no rules '{region.rules}' under [rules]"
+            )
+    if recipe.baseline is not None and recipe.baseline not in recipe.rules:
+        raise DocumentError(str(path), None, f"baseline '{recipe.baseline}' is not under [rules]")

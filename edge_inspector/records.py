@@ -1,0 +1,247 @@
+"""The records that travel: frozen, slotted, and the same in every process."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+"""x, y, width, height in px of the frame."""
+
+
+class Outcome(str, enum.Enum):
+    """The one answer per unit; only `pass` lets a unit through."""
+
+    PASS = "pass"  # an outcome, not a secret
+    FAIL = "fail"
+    UNINSPECTED = "uninspected"
+
+
+class Reason(str, enum.Enum):
+    """Why a unit was not inspected; each one is a reject by default."""
+
+    TIMEOUT = "timeout"
+    ABORTED = "aborted"
+    SHED = "shed"
+    BAD_INPUT = "bad_input"
+    NO_IMAGE = "no_image"
+    CAMERA_FAULT = "camera_fault"
+    MODEL_FAULT = "model_fault"
+    STORE_FAULT = "store_fault"
+    CONFLICT = "conflict"
+
+
+class FrameKey(msgspec.Struct, frozen=True, array_like=True):
+    """Names one frame for good: numbered by its source within one epoch of it."""
+
+    source: str
+    epoch: str
+    seq: int
+
+
+class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    All there is to know about a frame but its pixels.
+
+    Times with `_ns` are monotonic nanoseconds of this box; `captured_utc_ns` is a label.
+    `slot` is the shared-memory slot that holds `size` bytes of pixels, -1 when there are none,
+    and then `fault` says why. `height`, `width`, `channels` are 0 for an encoded image.
+    """
+
+    key: FrameKey
+    station: str
+    camera: str
+    recipe: str
+    arrived_ns: int
+    time_zero_ns: int
+    unit_id: str | None = None
+    trigger_id: int | None = None
+    run: int = 0
+    numbered: bool = False
+    budget_us: int | None = None
+    captured_utc_ns: int | None = None
+    digest: int = 0
+    slot: int = -1
+    size: int = 0
+    codec: str = "raw"
+    pixel_format: str = "mono8"
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+    fault: Reason | None = None
+    detail: str = ""
+    ticket: int = 0
+
+    @property
+    def advisory(self) -> bool:
+        """True where no id ties the frame to a physical unit."""
+        return self.unit_id is None and self.trigger_id is None
+
+    @property
+    def unit_key(self) -> str:
+        """The unit this frame shows: by trigger id, else unit id, else the frame alone."""
+        if self.trigger_id is not None:
+            return f"t:{self.station}/{self.run}/{self.trigger_id}"
+        if self.unit_id is not None:
+            return f"u:{self.station}/{self.unit_id}"
+        return f"f:{self.key.source}/{self.key.epoch}/{self.key.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One exposure: its head and its pixels, uint8 or uint16, shape (h, w) or (h, w, 3), BGR."""
+
+    head: FrameHead
+    pixels: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """
+    Where the product lies: reference px to frame px, `frame = scale * R(angle) @ ref + (dx, dy)`.
+
+    `angle_deg` turns counter-clockwise on the screen with y pointing down being negative sine,
+    as in `cv2.getRotationMatrix2D`; `score` in 0..1 is how well the alignment was found.
+    """
+
+    dx: float = 0.0
+    dy: float = 0.0
+    angle_deg: float = 0.0
+    scale: float = 1.0
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """
+    A named area of the product in reference px, already expanded from any grid.
+
+    `mask` is uint8 (h, w) of the area, 255 where pixels are not to be judged, or None.
+    """
+
+    name: str
+    camera: str
+    box: Box
+    mask: Pixels | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Pixels of one region in one frame, resized to what the engine takes: (h, w) or (h, w, 3)."""
+
+    roi: Roi
+    pixels: Pixels
+    frame_box: Box
+    """Upright box in the frame that the crop came from, for locations and pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """
+    The evidence for one crop: higher is worse.
+
+    `anomaly_map` is uint8 of any size and covers the crop; `box` is the most suspicious place in
+    crop px; `defect_class` and `probability` are set by what can name a defect, else None.
+    """
+
+    anomaly_score: float
+    anomaly_map: Pixels | None = None
+    box: Box | None = None
+    defect_class: str | None = None
+    probability: float | None = None
+
+
+class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
+    """What was found in one region; `score` is normalised, so thresholds compare across regions."""
+
+    name: str
+    outcome: Outcome
+    score: float
+    defect_class: str | None = None
+    box: Box | None = None
+    """Most suspicious place in frame px."""
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """What the rules (or another inspector that only watches) would have said."""
+
+    outcome: Outcome
+    defect_class: str | None = None
+    score: float = 0.0
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The answer for one frame; a unit's verdict is made of the inspections of its frames.
+
+    `stages_us` holds decode, cut, infer, decide and, where there is one, baseline.
+    """
+
+    outcome: Outcome
+    reason: Reason | None = None
+    detail: str = ""
+    defect_class: str | None = None
+    anomaly_score: float | None = None
+    threshold: float | None = None
+    regions: tuple[RegionVerdict, ...] = ()
+    baseline: Baseline | None = None
+    engine: str = ""
+    recipe_version: int = 0
+    degraded: tuple[str, ...] = ()
+    stages_us: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The one answer for one unit, as committed; `vseq` is given by the log, not by the verdict."""
+
+    unit_key: str
+    station: str
+    outcome: Outcome
+    frames: tuple[FrameKey, ...]
+    recipe: str
+    run: int = 0
+    trigger_id: int | None = None
+    unit_id: str | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    defect_class: str | None = None
+    anomaly_score: float | None = None
+    threshold: float | None = None
+    regions: tuple[RegionVerdict, ...] = ()
+    baseline: Baseline | None = None
+    engine: str = ""
+    recipe_version: int = 0
+    degraded: tuple[str, ...] = ()
+    advisory: bool = False
+    time_zero_ns: int = 0
+    deadline_ns: int = 0
+    decided_ns: int = 0
+    settled_utc_ns: int = 0
+    stages_us: dict[str, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """Name of the source of the unit's first frame, empty when no frame came."""
+        return self.frames[0].source if self.frames else ""
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A verdict that is on disk.
+
+    `body` is the msgpack of the verdict exactly as stored, `chain` the running CRC-32 over all
+    bodies; `fresh` is False when the unit had its verdict already and this is that one again.
+    """
+
+    vseq: int
+    verdict: Verdict
+    body: bytes
+    chain: int
+    committed_ns: int = 0
+    fresh: bool = True

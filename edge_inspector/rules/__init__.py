@@ -1,0 +1,1 @@
+"""The rule-based inspector that the engine is measured against."""

@@ -1,0 +1,1 @@
+"""Crops to anomaly scores and to class probabilities."""

@@ -1,0 +1,1 @@
+"""A package renderer, defect synthesis and a line player: test images without a camera."""

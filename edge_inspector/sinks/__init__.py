@@ -1,0 +1,1 @@
+"""Where verdicts go; each name is imported only when a station asks for it."""

@@ -1,0 +1,1 @@
+"""Evaluation, calibration and comparison through the same pipeline as the line; no torch."""

@@ -1,0 +1,1 @@
+"""One training loop per file, export, and image loading for training."""
