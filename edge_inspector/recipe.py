@@ -108,7 +108,7 @@ class Calibration(Document):
     backend: str
     engines: dict[str, str]
     """Engine name -> digest (sha256 of the manifest)."""
-    regions: dict[str, Scale] = {}
+    regions: dict[str, Scale] = Field(default_factory=dict)
 
 
 class Recipe(Document):
@@ -118,9 +118,9 @@ class Recipe(Document):
     version: int = Field(ge=1)
     latency_budget_ms: float = Field(gt=0, le=600_000)
     max_queue: int = Field(default=8, ge=1, le=10_000)
-    engines: dict[NameStr, Path] = {}
-    rules: dict[NameStr, Path] = {}
-    alignment: dict[NameStr, Alignment] = {}
+    engines: dict[NameStr, Path] = Field(default_factory=dict)
+    rules: dict[NameStr, Path] = Field(default_factory=dict)
+    alignment: dict[NameStr, Alignment] = Field(default_factory=dict)
     """By camera; a camera without one is taken as it comes."""
     regions: tuple[Region, ...] = Field(min_length=1)
     baseline: str | None = None
