@@ -38,8 +38,13 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         raise DocumentError(str(path), None, "there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(str(path), None, f"cannot be read as UTF-8 text: {error}") from error
+    return parse_toml(text, path), text
+
+
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
+    """The text of `path` as plain dictionaries; raises `DocumentError`."""
     try:
-        return tomlkit.parse(text).unwrap(), text
+        return tomlkit.parse(text).unwrap()
     except ParseError as error:
         raise DocumentError(str(path), error.line, f"is not TOML: {error}") from error
     except TOMLKitError as error:

@@ -1,0 +1,180 @@
+"""
+Labelled images: a CSV, a folder in the MVTec AD layout, or one folder per class.
+
+Folders that name no split are divided here, by a hash of the path, the same on every machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_inspector.crops import fit
+from edge_inspector.errors import DataError, Uninspectable
+from edge_inspector.manifest import Input
+from edge_inspector.records import Pixels
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+_AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled image; images of one `group` show the same thing and share a split."""
+
+    path: Path
+    label: str
+    split: str
+    group: str = ""
+
+
+def is_good(label: str) -> bool:
+    """Whether a label names units without a defect."""
+    return label in ("normal", "good")
+
+
+def read_items(data: Path) -> list[Item]:
+    """Every image of `data`, files checked to exist; raises `DataError`."""
+    if data.is_file():
+        items = _from_csv(data)
+    elif (data / "train" / "good").is_dir():
+        items = _from_mvtec(data)
+    elif data.is_dir():
+        items = _from_classes(data)
+    else:
+        raise DataError(f"{data}: there is no such CSV file or folder")
+    if not items:
+        raise DataError(
+            f"{data}: no image found; give a CSV with path,label,split, a folder with train/good "
+            "and test/<class>, or one folder per class with one of them named good or normal"
+        )
+    return items
+
+
+def load_crop(path: Path, shape: Input) -> Pixels:
+    """The image as the engine takes it, uint8 (h, w, c); raises `DataError` for a broken file."""
+    pixels = read_image(path)
+    try:
+        crop = fit(pixels, shape.height, shape.width, shape.channels, square=shape.square)
+    except Uninspectable as error:
+        raise DataError(f"{path}: {error.detail}") from error
+    return crop.reshape(shape.height, shape.width, shape.channels)
+
+
+def read_image(path: Path) -> NDArray[Any]:
+    """The file's pixels as stored, 8 or 16 bits, (h, w) or (h, w, 3) BGR; raises `DataError`."""
+    try:
+        raw = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    pixels = None
+    if raw.size:
+        try:
+            pixels = cv2.imdecode(raw, _AS_STORED)
+        except cv2.error as error:
+            raise DataError(f"{path}: is no image that can be decoded: {error.err}") from error
+    if pixels is None:
+        raise DataError(f"{path}: is no image that can be decoded ({raw.size} bytes); replace it")
+    return pixels
+
+
+def load_crops(
+    items: Iterable[Item], shape: Input, corrupt: list[Item]
+) -> Iterator[tuple[Item, Pixels]]:
+    """Each item with its crop; items whose file is broken are appended to `corrupt` instead."""
+    for item in items:
+        try:
+            crop = load_crop(item.path, shape)
+        except DataError:
+            corrupt.append(item)
+            continue
+        yield item, crop
+
+
+def _from_csv(path: Path) -> list[Item]:
+    items, base = [], path.parent
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            absent = {"path", "label", "split"} - set(rows.fieldnames or ())
+            if absent:
+                raise DataError(
+                    f"{path}: the header lacks {', '.join(sorted(absent))}; "
+                    "it must read path,label,split[,group]"
+                )
+            for row in rows:
+                items.append(_item(row, base, f"{path}:{rows.line_num}"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no CSV file in UTF-8: {error}") from error
+    _check_files(path, items)
+    return items
+
+
+def _item(row: dict[str, str | None], base: Path, place: str) -> Item:
+    name, label, split = (row[key] for key in ("path", "label", "split"))
+    if not name or not label:
+        raise DataError(f"{place}: path and label must not be empty")
+    if split not in SPLITS:
+        raise DataError(f"{place}: split '{split}'; it must be one of {', '.join(SPLITS)}")
+    return Item(base / name, label, split, row.get("group") or "")
+
+
+def _check_files(path: Path, items: list[Item]) -> None:
+    missing = [str(item.path) for item in items if not item.path.is_file()]
+    if missing:
+        more = ", …" if len(missing) > 3 else ""
+        raise DataError(
+            f"{path}: {len(missing)} of {len(items)} files are missing: "
+            f"{', '.join(missing[:3])}{more}; paths are relative to the CSV"
+        )
+
+
+def _from_mvtec(data: Path) -> list[Item]:
+    training = _images(data / "train" / "good")
+    held_out = _images(data / "validation" / "good")
+    items = [Item(path, "good", "val") for path in held_out]
+    if held_out:
+        items += [Item(path, "good", "train") for path in training]
+    else:
+        items += _divided(training, "good", data, {"val": 0.15, "train": 1.0})
+    for folder in sorted(f for f in (data / "test").glob("*") if f.is_dir()):
+        items += [Item(path, folder.name, "test") for path in _images(folder)]
+    return items
+
+
+def _from_classes(data: Path) -> list[Item]:
+    items: list[Item] = []
+    for folder in sorted(f for f in data.iterdir() if f.is_dir()):
+        shares = (
+            {"val": 0.15, "test": 0.15, "train": 1.0}
+            if is_good(folder.name)
+            else {"val": 0.5, "test": 1.0}
+        )
+        items += _divided(_images(folder), folder.name, data, shares)
+    return items
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def _divided(paths: list[Path], label: str, base: Path, shares: dict[str, float]) -> list[Item]:
+    """Shares of the images to each split in turn, the last taking the rest, in order of a hash."""
+    queue = sorted(
+        paths, key=lambda p: hashlib.sha256(p.relative_to(base).as_posix().encode()).digest()
+    )
+    items: list[Item] = []
+    for split, share in shares.items():
+        count = len(queue) if share == 1.0 else round(share * len(paths))
+        items += [Item(path, label, split) for path in queue[:count]]
+        queue = queue[count:]
+    return sorted(items, key=lambda item: item.path)
