@@ -1,0 +1,303 @@
+"""
+Core: the asyncio shell around the docket and the outbox. It never holds pixels and never infers.
+
+Events come from children, the store and the clock; `Daemon._step` hands each to the docket and
+carries out what the docket answers. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from edge_inspector import clock
+from edge_inspector import docket as d
+from edge_inspector.channel import Alive, Answer, Arrived, Done, Failed, Grant, Job, Message, Ready
+from edge_inspector.children import Child
+from edge_inspector.errors import Breakage, Misuse, StoreFault
+from edge_inspector.metrics import Metrics
+from edge_inspector.outbox import Outbox
+from edge_inspector.protocols import Sink
+from edge_inspector.records import Committed, FrameHead, FrameKey
+from edge_inspector.wire import telemetry
+
+JOBS_PER_WORKER = 2
+"""One in hand and one waiting, so that a worker never idles for a round trip."""
+DRAIN_S = 4.0
+WATCH_S = 0.05
+EXIT_STORE_FAULT = 74
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What `wiring` builds and the daemon runs; commands are without their channel."""
+
+    docket: d.Docket
+    outbox: Outbox
+    open_sinks: Callable[[], Sequence[Sink]]
+    worker: Callable[[str, Callable[[Child, Message], None], Callable[[Child], None]], Child]
+    ingest: Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child]
+    workers: int
+    slots: int
+    hang_ms: int
+    wants_verdict: frozenset[str]
+    """Sources whose publishers wait for the verdict instead of an OK."""
+    metrics: Metrics
+
+
+class Daemon:
+    """One station: children, docket, outbox and sinks, held together by one event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._docket = parts.docket
+        self._log = structlog.get_logger("edge_inspector")
+        self._free: set[int] = set(range(parts.slots))
+        self._granted: set[int] = set()
+        self._jobs: dict[Child, dict[FrameKey, Job]] = {}
+        self._ready: set[str] = set()
+        self._sinks: Sequence[Sink] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = asyncio.Event()
+        self._fault: Exception | None = None
+        self._changed = asyncio.Event()
+        self.notes = 0
+
+    async def run(self) -> int:
+        """Serve until a signal or a store fault; the exit status of the process."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self._loop = loop
+        aborted = self._parts.outbox.open()
+        workers = [
+            self._parts.worker(f"worker-{i}", self._from_worker, self._worker_lost)
+            for i in range(self._parts.workers)
+        ]
+        ingest = self._parts.ingest(self._from_ingest, self._ingest_lost)
+        self._ingest = ingest
+        try:
+            await self._start(workers, ingest, aborted)
+            watch = loop.create_task(self._watch())
+            await self._stopping.wait()
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        finally:
+            await self._shut_down(workers, ingest)
+        if self._fault is not None:
+            raise self._fault
+        return 0
+
+    async def _start(self, workers: Sequence[Child], ingest: Child, aborted: int) -> None:
+        for worker in workers:
+            self._jobs[worker] = {}
+            worker.start()
+        await self._until_ready({worker.name for worker in workers})
+        self._sinks = self._parts.open_sinks()
+        ingest.start()
+        self._grant()
+        await self._until_ready({ingest.name})
+        gc.collect()
+        gc.freeze()
+        self._log.info("ready", aborted=aborted, head_vseq=self._parts.outbox.head())
+
+    async def _until_ready(self, names: set[str]) -> None:
+        while not names <= self._ready and not self._stopping.is_set():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _shut_down(self, workers: Sequence[Child], ingest: Child) -> None:
+        await ingest.stop(1.0)
+        give_up_ns = clock.now_ns() + int(DRAIN_S * 1e9)
+        while self._docket.next_due() is not None and clock.now_ns() < give_up_ns:
+            if self._fault is not None:
+                break
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*(worker.stop(1.0) for worker in workers))
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.to_thread(self._parts.outbox.close)
+        await asyncio.sleep(0)
+        for sink in self._sinks:
+            sink.close()
+        self._log.info("stopped", head_vseq=self._parts.outbox.head())
+
+    # events in
+
+    def _from_ingest(self, child: Child, message: Message) -> None:
+        if isinstance(message, Arrived):
+            self._granted.discard(message.head.slot)
+            self._step(d.Offered(message.head))
+        elif isinstance(message, Alive):
+            for name, count in message.counters.items():
+                self._parts.metrics.dropped(name, count)
+        else:
+            self._from_child(child, message)
+
+    def _from_worker(self, child: Child, message: Message) -> None:
+        if isinstance(message, Done):
+            self._jobs[child].pop(message.head.key, None)
+            self._step(d.Inspected(message.head.key, message.inspection))
+        else:
+            self._from_child(child, message)
+        self._offer_capacity()
+
+    def _from_child(self, child: Child, message: Message) -> None:
+        if isinstance(message, Ready):
+            self._ready.add(child.name)
+            self._changed.set()
+            self._log.info("child_ready", child=child.name, pid=child.pid, detail=message.detail)
+        elif isinstance(message, Failed):
+            self._log.error("child_failed", child=child.name, detail=message.detail)
+            if child.starts == 1:
+                kind = Misuse if message.refused else Breakage
+                self._stop_with(kind(f"{child.name}: {message.detail}"))
+
+    def _worker_lost(self, child: Child) -> None:
+        self._ready.discard(child.name)
+        lost, self._jobs[child] = tuple(self._jobs[child]), {}
+        self._log.error("worker_lost", child=child.name, in_hand=len(lost))
+        self._step(d.WorkerLost(lost, f"{child.name} died"))
+        self._offer_capacity()
+
+    def _ingest_lost(self, child: Child) -> None:
+        self._ready.discard(child.name)
+        self._free |= self._granted
+        self._granted.clear()
+        self._log.error("ingest_lost", child=child.name)
+        asyncio.get_running_loop().call_soon(self._grant_when_started, child)
+
+    def _grant_when_started(self, child: Child) -> None:
+        if not self._grant() and not self._stopping.is_set():
+            self._loop.call_later(0.02, self._grant_when_started, child)
+
+    def on_batch(
+        self,
+        journaled: Sequence[tuple[FrameKey, Committed | None, bool]],
+        committed: Sequence[Committed],
+    ) -> None:
+        """From the writer thread: these rows are on disk."""
+        self._loop.call_soon_threadsafe(self._stored, journaled, committed)
+
+    def on_fault(self, fault: StoreFault) -> None:
+        """From the writer thread: the store cannot be written any more."""
+        self._loop.call_soon_threadsafe(self._stop_with, fault)
+
+    def _stored(
+        self,
+        journaled: Sequence[tuple[FrameKey, Committed | None, bool]],
+        committed: Sequence[Committed],
+    ) -> None:
+        for key, stored, conflict in journaled:
+            self._step(d.Journaled(key, stored, conflict))
+        for row in committed:
+            self._step(d.Settled(row))
+
+    def _stop_with(self, fault: Exception) -> None:
+        self._fault = self._fault or fault
+        self._stopping.set()
+        self._changed.set()
+
+    # actions out
+
+    def _step(self, event: d.Event) -> None:
+        for action in self._docket.step(event, clock.now_ns()):
+            self._act(action)
+        self._arm()
+
+    def _act(self, action: d.Action) -> None:
+        match action:
+            case d.Journal():
+                self._parts.outbox.journal(action.head, action.deadline_ns)
+            case d.Dispatch():
+                self._dispatch(action.head, action.deadline_ns)
+            case d.Commit():
+                self._parts.outbox.commit(action.verdict)
+            case d.Publish():
+                self._publish(action.committed)
+            case d.Release():
+                self._free.add(action.slot)
+                self._grant()
+            case d.Reply():
+                self._reply(action)
+            case d.Note():
+                self.notes += 1
+                self._log.info("note", unit=action.unit_key, text=action.text)
+            case d.SequenceReset():
+                self._log.warning("sequence_reset", source=action.source)
+
+    def _dispatch(self, head: FrameHead, deadline_ns: int) -> None:
+        job = Job(head, deadline_ns)
+        idle = [worker for worker in self._jobs if worker.name in self._ready]
+        worker = min(idle, key=lambda candidate: len(self._jobs[candidate]), default=None)
+        if worker is not None and worker.send(job):
+            self._jobs[worker][head.key] = job
+        else:
+            self._loop.call_soon(self._step, d.WorkerLost((head.key,), "no worker took the frame"))
+
+    def _publish(self, row: Committed) -> None:
+        for sink in self._sinks:
+            sink.publish(row)
+        self._parts.metrics.settled(row)
+        verdict = row.verdict
+        self._log.info(
+            "unit",
+            vseq=row.vseq,
+            unit=verdict.unit_key,
+            outcome=verdict.outcome.value,
+            reason=verdict.reason.value if verdict.reason else None,
+            defect_class=verdict.defect_class,
+            score=verdict.anomaly_score,
+            latency_us=(row.committed_ns - verdict.time_zero_ns) // 1000,
+        )
+
+    def _reply(self, action: d.Reply) -> None:
+        wants = action.source in self._parts.wants_verdict
+        if action.kind == "verdict" and wants and action.committed is not None:
+            self._ingest.send(Answer(action.ticket, telemetry.encode_body(action.committed)))
+        elif action.kind == "ok" and not wants:
+            self._ingest.send(Answer(action.ticket, "OK"))
+        elif action.kind == "no" and not wants:
+            self._ingest.send(Answer(action.ticket, f"NO {action.detail}"))
+
+    # slots, capacity, time
+
+    def _grant(self) -> bool:
+        slots = tuple(self._free)
+        if not slots or not self._ingest.send(Grant(slots)):
+            return not slots
+        self._granted |= self._free
+        self._free.clear()
+        return True
+
+    def _offer_capacity(self) -> None:
+        free = sum(
+            JOBS_PER_WORKER - len(jobs)
+            for worker, jobs in self._jobs.items()
+            if worker.name in self._ready
+        )
+        self._step(d.Capacity(max(free, 0)))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ns = self._docket.next_due()
+        if due_ns is not None:
+            self._timer = self._loop.call_at(due_ns / 1e9, self._step, d.Tick())
+
+    async def _watch(self) -> None:
+        """End workers that hang; a driver call that never returns is not worth waiting for."""
+        hang_ns = self._parts.hang_ms * clock.NS_PER_MS
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = clock.now_ns()
+            for worker, jobs in self._jobs.items():
+                if any(now > job.deadline_ns + hang_ns for job in jobs.values()):
+                    self._log.error("worker_hangs", child=worker.name)
+                    worker.kill()

@@ -1,0 +1,242 @@
+"""
+The whole product for anyone who wants it as a library: a frame goes in, an answer comes out.
+
+    with open_inspector(Path("recipe.toml")) as inspector:
+        inspection = inspector.inspect(frame)
+
+Plain synchronous code; read `Inspector.inspect` from top to bottom to follow a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from edge_inspector import clock, parity
+from edge_inspector.align import Aligner, open_alignment
+from edge_inspector.backends import open_first
+from edge_inspector.bundle import open_engine
+from edge_inspector.crops import cut, expand_region, to_frame
+from edge_inspector.errors import EngineRefused, Uninspectable
+from edge_inspector.protocols import Scorer
+from edge_inspector.recipe import Recipe, load_recipe
+from edge_inspector.records import (
+    Baseline,
+    Crop,
+    Frame,
+    Inspection,
+    Outcome,
+    Pixels,
+    Pose,
+    Reason,
+    Roi,
+    Score,
+)
+from edge_inspector.rules.bga import RuleScorer
+from edge_inspector.rules.parameters import load_rules
+from edge_inspector.scorers.anomaly import AnomalyScorer
+from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, uninspected
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Regions of one camera that share a scorer, so that their crops make one batch."""
+
+    scorer: Scorer
+    rois: tuple[Roi, ...]
+    by_rules: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame with all that was measured on it; what pictures and calibration are made from."""
+
+    inspection: Inspection
+    crops: tuple[Crop, ...] = ()
+    scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspector:
+    """One recipe, ready: its alignment, its scorers, and the rules that watch beside them."""
+
+    recipe: Recipe
+    groups: Mapping[str, tuple[Group, ...]]
+    """By camera."""
+    aligners: Mapping[str, Aligner]
+    baseline: Scorer | None = None
+    engine: str = ""
+    """Digest over the engines, the first 16 hex digits of each."""
+    backend: str = ""
+    challenges: tuple[tuple[Scorer, Crop], ...] = field(default=())
+
+    def inspect(self, frame: Frame) -> Inspection:
+        """The answer for one frame; never raises for a bad frame."""
+        return self.look(frame).inspection
+
+    def look(self, frame: Frame) -> Seen:
+        """As `inspect`, with the crops and scores behind the answer."""
+        started = clock.now_ns()
+        try:
+            pose = self._pose(frame)
+            batches = [
+                (group, cut(frame.pixels, pose, group.rois, group.scorer.input_shape))
+                for group in self._groups(frame.head.camera)
+            ]
+            was_cut = clock.now_ns()
+            scored = [(group, crops, group.scorer.score(crops)) for group, crops in batches]
+        except Uninspectable as reason:
+            return Seen(self._stamp(uninspected(Reason(reason.reason), reason.detail), {}))
+        inferred = clock.now_ns()
+        evidence = [
+            _evidence(crop, score, pose, group)
+            for group, crops, scores in scored
+            for crop, score in zip(crops, scores, strict=True)
+        ]
+        inspection = decide(evidence, self.recipe.calibration)
+        decided = clock.now_ns()
+        stages = {
+            "cut": (was_cut - started) // 1000,
+            "infer": (inferred - was_cut) // 1000,
+            "decide": (decided - inferred) // 1000,
+        }
+        return Seen(
+            self._stamp(inspection, stages),
+            tuple(crop for _, crops, _ in scored for crop in crops),
+            tuple(score for _, _, scores in scored for score in scores),
+        )
+
+    def watch(self, frame: Frame, inspection: Inspection) -> Inspection:
+        """`inspection` with what the rules say of the same regions beside it, where the recipe asks."""
+        if self.baseline is None:
+            return inspection
+        started = clock.now_ns()
+        said = self._rules_say(frame)
+        stages = {**inspection.stages_us, "baseline": (clock.now_ns() - started) // 1000}
+        return msgspec.structs.replace(inspection, baseline=said, stages_us=stages)
+
+    def warm_up(self, rounds: int = 3) -> None:
+        """Run the challenge crops, so that the first unit does not pay for lazy set-up."""
+        for _ in range(rounds):
+            for scorer, crop in self.challenges:
+                scorer.score([crop])
+
+    def _rules_say(self, frame: Frame) -> Baseline:
+        assert self.baseline is not None
+        try:
+            pose = self._pose(frame)
+            rois = [roi for group in self._groups(frame.head.camera) for roi in group.rois]
+            scores = self.baseline.score(cut(frame.pixels, pose, rois, self.baseline.input_shape))
+        except Uninspectable:
+            return Baseline(Outcome.UNINSPECTED)
+        worst = max(scores, key=lambda score: score.anomaly_score)
+        failed = not worst.anomaly_score < RULES_THRESHOLD
+        return Baseline(
+            Outcome.FAIL if failed else Outcome.PASS,
+            worst.defect_class if failed else None,
+            round(worst.anomaly_score, 4),
+        )
+
+    def _pose(self, frame: Frame) -> Pose:
+        aligner = self.aligners.get(frame.head.camera)
+        return aligner.find(frame.pixels) if aligner is not None else Pose()
+
+    def _groups(self, camera: str) -> Sequence[Group]:
+        if camera not in self.groups:
+            raise Uninspectable(
+                Reason.BAD_INPUT.value,
+                f"camera '{camera}' has no region in recipe '{self.recipe.product}'; "
+                f"it knows {', '.join(self.groups)}",
+            )
+        return self.groups[camera]
+
+    def _stamp(self, inspection: Inspection, stages: dict[str, int]) -> Inspection:
+        return msgspec.structs.replace(
+            inspection,
+            engine=self.engine,
+            recipe_version=self.recipe.version,
+            stages_us=stages,
+        )
+
+
+def _evidence(crop: Crop, score: Score, pose: Pose, group: Group) -> Evidence:
+    box = None
+    if score.box is not None:
+        box = to_frame(crop, score.box, pose)
+    return Evidence(crop.roi.name, score, box, group.by_rules)
+
+
+@contextmanager
+def open_inspector(
+    recipe: Path | Recipe,
+    *,
+    backends: Sequence[str] = ("openvino", "onnxruntime"),
+    threads: int = 1,
+) -> Iterator[Inspector]:
+    """
+    Open the recipe's engines, verified and challenged, and close them at the end.
+
+    Raises `DocumentError`, `EngineRefused` or `BackendMissing`; nothing is opened by halves.
+    """
+    with ExitStack() as stack:
+        yield _open(
+            recipe if isinstance(recipe, Recipe) else load_recipe(recipe), backends, threads, stack
+        )
+
+
+def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStack) -> Inspector:
+    scorers: dict[str, Scorer] = {}
+    challenges: list[tuple[Scorer, Crop]] = []
+    digests: list[str] = []
+    backend = ""
+    for name, folder in recipe.engines.items():
+        engine = open_engine(folder)
+        _same_engine(recipe, name, engine.digest)
+        backend, session = open_first(backends, engine.model, threads)
+        stack.callback(session.close)
+        parity.challenge(session, engine)
+        scorers[name] = AnomalyScorer(session, engine.manifest)
+        digests.append(engine.digest[:16])
+        challenges += [(scorers[name], _whole(pixels)) for pixels in (engine.good, engine.bad)]
+    rules = {name: RuleScorer(load_rules(path)) for name, path in recipe.rules.items()}
+    return Inspector(
+        recipe=recipe,
+        groups=_group(recipe, scorers, rules),
+        aligners={c: open_alignment(spec) for c, spec in recipe.alignment.items()},
+        baseline=rules[recipe.baseline] if recipe.baseline else None,
+        engine="-".join(digests),
+        backend=backend,
+        challenges=tuple(challenges),
+    )
+
+
+def _same_engine(recipe: Recipe, name: str, digest: str) -> None:
+    if recipe.calibration is None:
+        return
+    calibrated = recipe.calibration.engines.get(name)
+    if calibrated is not None and calibrated != digest:
+        raise EngineRefused(
+            f"engine '{name}' has digest {digest[:16]}, but recipe '{recipe.product}' was calibrated "
+            f"with {calibrated[:16]}; run 'edge-inspector calibrate' again"
+        )
+
+
+def _group(
+    recipe: Recipe, scorers: Mapping[str, Scorer], rules: Mapping[str, Scorer]
+) -> dict[str, tuple[Group, ...]]:
+    groups: dict[str, dict[str, Group]] = {camera: {} for camera in recipe.cameras}
+    for region in recipe.regions:
+        key = f"engine {region.engine}" if region.engine else f"rules {region.rules}"
+        scorer = scorers[region.engine] if region.engine else rules[region.rules or ""]
+        known = groups[region.camera].get(key, Group(scorer, (), region.engine is None))
+        groups[region.camera][key] = replace(known, rois=known.rois + tuple(expand_region(region)))
+    return {camera: tuple(by_scorer.values()) for camera, by_scorer in groups.items()}
+
+
+def _whole(pixels: Pixels) -> Crop:
+    height, width = pixels.shape[:2]
+    return Crop(Roi("challenge", "main", (0, 0, width, height)), pixels, (0, 0, width, height))

@@ -1,0 +1,25 @@
+"""What every child process does first, and the limits it lives under."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import signal
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def ignore_interrupt() -> None:
+    """Leave Ctrl-C to core, which stops its children in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def limit_memory(mib: int) -> None:
+    """Cap the address space (RLIMIT_AS): an image bomb ends this process, not the box."""
+    limit = mib * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,0 +1,147 @@
+"""
+Pictures of rejects: crop, anomaly map laid over it, and the reason; with a JSON file beside each.
+
+Written by the worker, which has the pixels, after its answer is on the way. The queue is bounded;
+what does not fit is counted, never waited for. The oldest pictures go when the quota is full.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge_inspector import clock
+from edge_inspector.records import Box, Crop, FrameHead, Inspection, Pixels, Score
+
+QUEUE = 64
+CAPTION_PX = 34
+SHOWN_PX = 256
+
+
+class RejectArchive:
+    """A folder of reject pictures, one thread, one bounded queue."""
+
+    def __init__(self, folder: Path, quota_mib: int) -> None:
+        self.folder = folder
+        self.dropped = 0
+        self.failed = 0
+        self._quota_bytes = quota_mib * 1024 * 1024
+        self._queue: queue.Queue[tuple[FrameHead, Inspection, Crop, Score] | None] = queue.Queue(
+            QUEUE
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._used_bytes = sum(file.stat().st_size for file in folder.iterdir())
+        self._thread = threading.Thread(target=self._write_all, name="archive", daemon=True)
+        self._thread.start()
+
+    def add(
+        self,
+        head: FrameHead,
+        inspection: Inspection,
+        crops: Sequence[Crop],
+        scores: Sequence[Score],
+    ) -> None:
+        """Keep the picture of the worst region; never blocks."""
+        if not crops or not inspection.regions:
+            return
+        by_name = {region.name: region for region in inspection.regions}
+        worst = max(
+            range(len(crops)),
+            key=lambda i: (
+                by_name[crops[i].roi.name].outcome.value == "fail",
+                by_name[crops[i].roi.name].score,
+            ),
+        )
+        crop = crops[worst]
+        own = Crop(crop.roi, crop.pixels.copy(), crop.frame_box)
+        try:
+            self._queue.put_nowait((head, inspection, own, scores[worst]))
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+
+    def _write_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                self._write(*item)
+            except OSError:
+                self.failed += 1
+
+    def _write(self, head: FrameHead, inspection: Inspection, crop: Crop, score: Score) -> None:
+        stem = f"{clock.utc_ns() // 1000}-{_safe(head.unit_key)}-{_safe(crop.roi.name)}"
+        picture = draw_reject(crop.pixels, score.anomaly_map, score.box, caption(head, inspection))
+        png = bytes(cv2.imencode(".png", picture)[1])
+        facts = msgspec.json.format(
+            msgspec.json.encode({"head": head, "inspection": inspection}), indent=1
+        )
+        self._make_room(len(png) + len(facts))
+        (self.folder / f"{stem}.png").write_bytes(png)
+        (self.folder / f"{stem}.json").write_bytes(facts)
+        self._used_bytes += len(png) + len(facts)
+
+    def _make_room(self, needed: int) -> None:
+        if self._used_bytes + needed <= self._quota_bytes:
+            return
+        for file in sorted(self.folder.iterdir()):
+            if self._used_bytes + needed <= 0.9 * self._quota_bytes:
+                return
+            self._used_bytes -= file.stat().st_size
+            file.unlink()
+
+
+def caption(head: FrameHead, inspection: Inspection) -> tuple[str, str]:
+    """Two lines for a person: which unit, and why."""
+    first = f"{head.unit_key}  {inspection.outcome.value}"
+    if inspection.reason is not None:
+        first += f"({inspection.reason.value})"
+    if inspection.anomaly_score is not None and inspection.threshold is not None:
+        first += f"  score {inspection.anomaly_score:.3g} / threshold {inspection.threshold:.3g}"
+    return first, inspection.detail
+
+
+def draw_reject(
+    pixels: Pixels, anomaly_map: Pixels | None, box: Box | None, text: tuple[str, str]
+) -> Pixels:
+    """Crop, and crop under its map with the place boxed, side by side over a caption; BGR uint8."""
+    height, width = pixels.shape[:2]
+    factor = max(1, SHOWN_PX // max(height, width))
+    left = _bgr(
+        cv2.resize(pixels, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST)
+    )
+    right = left.copy()
+    if anomaly_map is not None:
+        grown = cv2.resize(
+            anomaly_map, (left.shape[1], left.shape[0]), interpolation=cv2.INTER_LINEAR
+        )
+        right = cv2.addWeighted(right, 0.55, cv2.applyColorMap(grown, cv2.COLORMAP_JET), 0.45, 0)
+    if box is not None:
+        x, y, w, h = (value * factor for value in box)
+        cv2.rectangle(right, (x - 3, y - 3), (x + w + 3, y + h + 3), (255, 255, 255), 1)
+    body = np.hstack([left, np.full((left.shape[0], 4, 3), 60, np.uint8), right])
+    strip = np.full((CAPTION_PX, body.shape[1], 3), 20, np.uint8)
+    for row, line in enumerate(text):
+        place = (4, 13 + 15 * row)
+        cv2.putText(
+            strip, line[:90], place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (230, 230, 230), 1, cv2.LINE_AA
+        )
+    return np.vstack([body, strip]).astype(np.uint8)
+
+
+def _bgr(pixels: Pixels) -> Pixels:
+    return np.asarray(
+        cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels, np.uint8
+    )
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)[:80]

@@ -1,0 +1,164 @@
+"""The one place where a station is put together from its documents."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_inspector import slots
+from edge_inspector.children import Child
+from edge_inspector.channel import Message
+from edge_inspector.daemon import Daemon, Parts
+from edge_inspector.docket import Docket
+from edge_inspector.errors import Misuse
+from edge_inspector.importer import choose
+from edge_inspector.ingest import IngestConfig
+from edge_inspector.metrics import Metrics
+from edge_inspector.outbox import Outbox
+from edge_inspector.protocols import Sink
+from edge_inspector.recipe import Recipe, load_recipe
+from edge_inspector.settings import (
+    PluginSink,
+    Settings,
+    SinkSettings,
+    ZmqSource,
+    load_settings,
+    process_environment,
+)
+from edge_inspector.sinks import SINKS
+from edge_inspector.worker import WorkerConfig
+
+OnMessage = Callable[[Child, Message], None]
+OnLost = Callable[[Child], None]
+
+
+def run_station(path: Path, overrides: Mapping[str, Any] | None = None) -> int:
+    """Run the daemon of a station until it is told to stop; its exit status."""
+    settings = load_settings(path, overrides)
+    recipe = load_recipe(settings.recipe)
+    check_station(settings, recipe)
+    return asyncio.run(_serve(settings, recipe))
+
+
+def check_station(settings: Settings, recipe: Recipe) -> None:
+    """Refuse combinations that could let a unit through on no evidence; raises `Misuse`."""
+    names = [source.name for source in settings.sources]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise Misuse(f"two sources are named {', '.join(sorted(doubled))}")
+    fed = {source.camera for source in settings.sources}
+    if absent := [camera for camera in recipe.cameras if camera not in fed]:
+        raise Misuse(
+            f"recipe '{recipe.product}' needs camera '{absent[0]}', which no source feeds; "
+            f"sources feed {', '.join(sorted(fed))}"
+        )
+
+
+async def _serve(settings: Settings, recipe: Recipe) -> int:
+    fd = slots.create(settings.frames.slots, settings.frames.max_bytes)
+    docket = Docket(
+        station=settings.station,
+        cameras=recipe.cameras,
+        budget_us=recipe.budget_us,
+        max_queue=recipe.max_queue,
+        recipe=recipe.product,
+        recipe_version=recipe.version,
+    )
+    outbox = Outbox(settings.store)
+    daemon = Daemon(
+        Parts(
+            docket=docket,
+            outbox=outbox,
+            open_sinks=lambda: [_open_sink(sink, settings) for sink in settings.sinks],
+            worker=_worker_factory(settings, fd),
+            ingest=_ingest_factory(settings, recipe, fd),
+            workers=settings.workers.count,
+            slots=settings.frames.slots,
+            hang_ms=settings.workers.hang_ms,
+            wants_verdict=frozenset(
+                source.name
+                for source in settings.sources
+                if isinstance(source, ZmqSource) and source.reply == "verdict"
+            ),
+            metrics=Metrics(recipe.latency_budget_ms),
+        )
+    )
+    return await daemon.run()
+
+
+def _worker_factory(settings: Settings, fd: int) -> Callable[[str, OnMessage, OnLost], Child]:
+    archive = settings.archive
+    config = WorkerConfig(
+        recipe=str(settings.recipe),
+        backends=settings.workers.backends,
+        threads=settings.workers.threads,
+        slot_bytes=settings.frames.max_bytes,
+        memory_mib=settings.workers.memory_mib,
+        max_pixels=settings.frames.max_pixels,
+        archive=str(archive.path) if archive else None,
+        archive_quota_mib=archive.quota_mib if archive else 1024,
+    )
+    command = _command("edge_inspector.worker", fd, msgspec.json.encode(config).decode())
+    environment = _environment(settings)
+
+    def make(name: str, on_message: OnMessage, on_lost: OnLost) -> Child:
+        return Child(
+            name,
+            command,
+            inherit=(fd,),
+            environment=environment,
+            on_message=on_message,
+            on_lost=on_lost,
+        )
+
+    return make
+
+
+def _ingest_factory(
+    settings: Settings, recipe: Recipe, fd: int
+) -> Callable[[OnMessage, OnLost], Child]:
+    config = IngestConfig.of(settings, recipe)
+    command = _command("edge_inspector.ingest", fd, config.encode())
+    environment = _environment(settings)
+
+    def make(on_message: OnMessage, on_lost: OnLost) -> Child:
+        return Child(
+            "ingest",
+            command,
+            inherit=(fd,),
+            environment=environment,
+            on_message=on_message,
+            on_lost=on_lost,
+        )
+
+    return make
+
+
+def _command(module: str, fd: int, config: str) -> list[str]:
+    return [sys.executable, "-m", module, "--slots-fd", str(fd), "--config", config]
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """OpenCV reads its caps once, when it is imported."""
+    pixels = str(settings.frames.max_pixels)
+    return process_environment(
+        {
+            "OPENCV_IO_MAX_IMAGE_PIXELS": pixels,
+            "OPENCV_IO_MAX_IMAGE_WIDTH": "32768",
+            "OPENCV_IO_MAX_IMAGE_HEIGHT": "32768",
+            "OMP_NUM_THREADS": str(settings.workers.threads),
+        }
+    )
+
+
+def _open_sink(sink: SinkSettings, settings: Settings) -> Sink:
+    make = choose(SINKS, sink.type, "sink")
+    if isinstance(sink, PluginSink):
+        opened: Sink = make(**sink.options)
+    else:
+        opened = make(sink, settings.station)
+    return opened

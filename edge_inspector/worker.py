@@ -1,0 +1,118 @@
+"""
+The worker process: owns the device, holds no promise.
+
+One blocking loop: a job names a slot of shared memory, the answer goes back, the picture of a
+reject is kept afterwards. It may die at any time; core answers for what it had in hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import msgspec
+
+from edge_inspector import clock, process
+from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop
+from edge_inspector.errors import EdgeInspectorError, EngineRefused, Misuse, Uninspectable
+from edge_inspector.inspector import Inspector, Seen, open_inspector
+from edge_inspector.records import Frame, Inspection, Outcome, Reason
+from edge_inspector.sinks.archive import RejectArchive
+from edge_inspector.slots import Slots
+from edge_inspector.verdict import uninspected
+from edge_inspector.wire.pixels import to_array
+
+
+class WorkerConfig(msgspec.Struct, frozen=True):
+    """What core tells a worker on its command line, as JSON."""
+
+    recipe: str
+    backends: tuple[str, ...]
+    threads: int
+    slot_bytes: int
+    memory_mib: int
+    max_pixels: int
+    archive: str | None = None
+    archive_quota_mib: int = 1024
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve jobs until core closes the line."""
+    parser = argparse.ArgumentParser(prog="edge-inspector worker")
+    parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--slots-fd", type=int, required=True)
+    parser.add_argument("--config", required=True)
+    arguments = parser.parse_args(argv)
+    process.die_with_parent()
+    process.ignore_interrupt()
+    config = msgspec.json.decode(arguments.config, type=WorkerConfig)
+    process.limit_memory(config.memory_mib)
+    cv2.setNumThreads(config.threads)
+    line = Channel.from_fd(arguments.channel_fd)
+    with ExitStack() as stack:
+        try:
+            inspector = stack.enter_context(
+                open_inspector(
+                    Path(config.recipe), backends=config.backends, threads=config.threads
+                )
+            )
+            inspector.warm_up()
+        except EdgeInspectorError as error:
+            line.send(Failed(str(error), refused=isinstance(error, (Misuse, EngineRefused))))
+            return 1
+        slots = Slots(arguments.slots_fd, config.slot_bytes, writable=False)
+        archive = None
+        if config.archive is not None:
+            archive = RejectArchive(Path(config.archive), config.archive_quota_mib)
+            stack.callback(archive.close)
+        gc.collect()
+        gc.freeze()
+        line.send(Ready(f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"))
+        serve(line, inspector, slots, archive, config.max_pixels)
+    return 0
+
+
+def serve(
+    line: Channel,
+    inspector: Inspector,
+    slots: Slots,
+    archive: RejectArchive | None,
+    max_pixels: int,
+) -> None:
+    """Answer jobs in order until the line closes or says stop."""
+    while (message := line.receive()) is not None and not isinstance(message, Stop):
+        if not isinstance(message, Job):
+            continue
+        seen = inspect_slot(inspector, slots, message, max_pixels)
+        if not line.send(Done(message.head, seen.inspection)):
+            return
+        if archive is not None and seen.inspection.outcome is not Outcome.PASS:
+            archive.add(message.head, seen.inspection, seen.crops, seen.scores)
+
+
+def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) -> Seen:
+    """Pixels of the slot to an answer; a frame that is late already is not worth the work."""
+    head = job.head
+    started = clock.now_ns()
+    if started >= job.deadline_ns:
+        return Seen(uninspected(Reason.TIMEOUT, "the deadline passed before a worker was free"))
+    try:
+        frame = Frame(head, to_array(head, slots.view(head.slot, head.size), max_pixels))
+    except Uninspectable as reason:
+        return Seen(uninspected(Reason(reason.reason), reason.detail))
+    decoded = clock.now_ns()
+    seen = inspector.look(frame)
+    inspection = inspector.watch(frame, seen.inspection)
+    stages = {"decode": (decoded - started) // 1000, **inspection.stages_us}
+    return Seen(_with_stages(inspection, stages), seen.crops, seen.scores)
+
+
+def _with_stages(inspection: Inspection, stages_us: dict[str, int]) -> Inspection:
+    return msgspec.structs.replace(inspection, stages_us=stages_us)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
