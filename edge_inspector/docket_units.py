@@ -1,0 +1,162 @@
+"""A unit while it is open: the frames it has, and the one verdict they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from edge_inspector.clock import NS_PER_US
+from edge_inspector.records import (
+    Baseline,
+    FrameHead,
+    FrameKey,
+    Inspection,
+    Outcome,
+    Reason,
+    Verdict,
+)
+
+_RANK = {Outcome.PASS: 0, Outcome.UNINSPECTED: 1, Outcome.FAIL: 2}
+
+
+@dataclass(slots=True)
+class Part:
+    """One accepted frame of a unit; `working` while a worker may read its slot."""
+
+    head: FrameHead
+    unit: Unit
+    inspection: Inspection | None = None
+    dispatched_ns: int | None = None
+    working: bool = False
+    released: bool = False
+    journaled: bool = False
+    tickets: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Unit:
+    """
+    One unit from its first frame, or the gap that its frame left, until its verdict is on disk.
+
+    `frame` is the number that is missing, or the first frame's; `committed` from the moment that
+    its verdict was asked to be written.
+    """
+
+    key: str
+    frame: FrameKey
+    head: FrameHead
+    wanted: tuple[str, ...]
+    deadline_ns: int
+    parts: dict[str, Part] = field(default_factory=dict)
+    committed: bool = False
+    tickets: list[int] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """True when every camera has answered."""
+        return all(camera in self.parts for camera in self.wanted) and all(
+            part.inspection is not None for part in self.parts.values()
+        )
+
+    @property
+    def digests(self) -> dict[str, int]:
+        """Digest of the pixels by camera."""
+        return {camera: part.head.digest for camera, part in self.parts.items()}
+
+
+def uninspected(reason: Reason, detail: str) -> Inspection:
+    """The answer for a frame that nobody inspected."""
+    return Inspection(outcome=Outcome.UNINSPECTED, reason=reason, detail=detail)
+
+
+def decide(
+    unit: Unit, recipe: str, recipe_version: int, now_ns: int, conflict: Inspection | None = None
+) -> Verdict:
+    """
+    Fail beats uninspected beats pass; what has not come by now is uninspected, and says so.
+
+    With a `conflict` nothing that was found counts.
+    """
+    answers = {"": conflict} if conflict is not None else _answers(unit)
+    worst = max(answers.values(), key=_severity)
+    found = unit.head if unit.parts else None
+    return Verdict(
+        unit_key=unit.key,
+        station=unit.head.station,
+        outcome=worst.outcome,
+        frames=tuple(part.head.key for part in unit.parts.values()) or (unit.frame,),
+        recipe=recipe,
+        run=unit.head.run,
+        trigger_id=found.trigger_id if found else None,
+        unit_id=found.unit_id if found else None,
+        reason=worst.reason,
+        detail=_detail(answers, worst),
+        defect_class=worst.defect_class,
+        anomaly_score=worst.anomaly_score,
+        threshold=worst.threshold,
+        regions=tuple(region for answer in answers.values() for region in answer.regions),
+        baseline=_worst_baseline(answers.values()),
+        engine=",".join(dict.fromkeys(a.engine for a in answers.values() if a.engine)),
+        recipe_version=recipe_version,
+        degraded=tuple(dict.fromkeys(s for a in answers.values() for s in a.degraded)),
+        advisory=found.advisory if found else True,
+        time_zero_ns=unit.head.time_zero_ns,
+        deadline_ns=unit.deadline_ns,
+        decided_ns=now_ns,
+        stages_us=_stages(unit),
+    )
+
+
+def _answers(unit: Unit) -> dict[str, Inspection]:
+    """By camera: what was found first, then what never came, then what came too late."""
+    found = {c: p.inspection for c, p in unit.parts.items() if p.inspection is not None}
+    missing = {
+        camera: uninspected(Reason.NO_IMAGE, f"no image of camera '{camera}' by the deadline")
+        for camera in unit.wanted
+        if camera not in unit.parts
+    }
+    late = {
+        camera: uninspected(Reason.TIMEOUT, _where(part))
+        for camera, part in unit.parts.items()
+        if part.inspection is None
+    }
+    return {**found, **missing, **late}
+
+
+def _where(part: Part) -> str:
+    place = "waited for a worker" if part.dispatched_ns is None else "was with a worker"
+    return f"deadline passed while the frame {place}"
+
+
+def _severity(answer: Inspection) -> tuple[int, float]:
+    score = answer.anomaly_score
+    return _RANK[answer.outcome], float("-inf") if score is None else score
+
+
+def _detail(answers: dict[str, Inspection], worst: Inspection) -> str:
+    if len(answers) == 1:
+        return worst.detail
+    return "; ".join(
+        f"{camera}: {answer.detail or (answer.reason or answer.outcome).value}"
+        for camera, answer in answers.items()
+        if answer.outcome is not Outcome.PASS
+    )
+
+
+def _worst_baseline(answers: Iterable[Inspection]) -> Baseline | None:
+    baselines = [answer.baseline for answer in answers if answer.baseline is not None]
+    return max(baselines, key=lambda b: (_RANK[b.outcome], b.score), default=None)
+
+
+def _stages(unit: Unit) -> dict[str, int]:
+    stages: dict[str, int] = {}
+    for part in unit.parts.values():
+        head = part.head
+        times = {"arrival": (head.arrived_ns - head.time_zero_ns) // NS_PER_US}
+        if part.dispatched_ns is not None:
+            times["queue"] = (part.dispatched_ns - head.arrived_ns) // NS_PER_US
+        if part.inspection is not None:
+            times |= part.inspection.stages_us
+        for stage, spent_us in times.items():
+            stages[stage] = max(spent_us, stages.get(stage, spent_us))
+    return stages
