@@ -8,12 +8,13 @@ regions, and `calibration.threshold` is compared with that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge_inspector.documents import Document, Name, load
+from edge_inspector.documents import Document, Name, line_of, nearest, read_toml, validate
 from edge_inspector.errors import DocumentError
 
 NameStr = Annotated[str, Field(pattern=Name)]
@@ -140,9 +141,10 @@ class Recipe(Document):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe; relative paths in it start at its folder."""
-    recipe = load(Recipe, path)
+    values, text = read_toml(path)
+    recipe = validate(Recipe, values, path, text)
     base = path.resolve().parent
-    _check_names(recipe, path)
+    _check_names(recipe, path, text)
     alignment = {
         camera: a.model_copy(update={"image": base / a.image})
         if isinstance(a, (Template, Fiducials))
@@ -158,21 +160,23 @@ def load_recipe(path: Path) -> Recipe:
     )
 
 
-def _check_names(recipe: Recipe, path: Path) -> None:
-    seen: set[str] = set()
-    for region in recipe.regions:
-        if region.name in seen:
-            raise DocumentError(str(path), None, f"two regions are named '{region.name}'")
-        seen.add(region.name)
-        if region.engine is not None and region.engine not in recipe.engines:
-            raise DocumentError(
-                str(path),
-                None,
-                f"region '{region.name}': no engine '{region.engine}' under [engines]",
-            )
-        if region.rules is not None and region.rules not in recipe.rules:
-            raise DocumentError(
-                str(path), None, f"region '{region.name}': no rules '{region.rules}' under [rules]"
-            )
+def _check_names(recipe: Recipe, path: Path, text: str) -> None:
+    names = [region.name for region in recipe.regions]
+    for number, region in enumerate(recipe.regions):
+        problem = None
+        if region.name in names[:number]:
+            problem = f"two regions are named '{region.name}'"
+        elif region.engine is not None and region.engine not in recipe.engines:
+            problem = _absent(f"region '{region.name}'", "engine", region.engine, recipe.engines)
+        elif region.rules is not None and region.rules not in recipe.rules:
+            problem = _absent(f"region '{region.name}'", "rules", region.rules, recipe.rules)
+        if problem is not None:
+            raise DocumentError(str(path), line_of(text, ["regions", number]), problem)
     if recipe.baseline is not None and recipe.baseline not in recipe.rules:
-        raise DocumentError(str(path), None, f"baseline '{recipe.baseline}' is not under [rules]")
+        problem = _absent("baseline", "rules", recipe.baseline, recipe.rules)
+        raise DocumentError(str(path), line_of(text, ["baseline"]), problem)
+
+
+def _absent(place: str, what: str, name: str, known: Mapping[str, Path]) -> str:
+    table = what.removesuffix("s") + "s"
+    return f"{place}: no {what} '{name}' under [{table}]{nearest(name, known)}"

@@ -6,17 +6,31 @@ An environment variable is the path of the key in capitals: `EDGE_INSPECTOR_WORK
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
-from edge_inspector.documents import Document, Name, document_error, read_toml
+from edge_inspector.documents import (
+    TYPE_TAG,
+    Document,
+    Name,
+    document_error,
+    keys_of,
+    read_toml,
+    sentence,
+)
 from edge_inspector.errors import DocumentError
+from edge_inspector.overlay import has, leaves, overlaid, unknown_variable
 
 PREFIX = "EDGE_INSPECTOR_"
 MIB = 1024 * 1024
@@ -75,8 +89,20 @@ class PluginSource(Document):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+def _type_of(given: Any) -> str:
+    """The tag of a source or sink: its type, one tag for all plug-ins."""
+    kind = given.get("type", "") if isinstance(given, dict) else getattr(given, "type", "")
+    return TYPE_TAG + ("package.module:Attribute" if ":" in str(kind) else str(kind))
+
+
 SourceSettings = Annotated[
-    ZmqSource | CameraSource | FolderSource | PluginSource, Field(union_mode="left_to_right")
+    Annotated[ZmqSource, Tag("type=zmq-sub")]
+    | Annotated[ZmqSource, Tag("type=zmq-pull")]
+    | Annotated[ZmqSource, Tag("type=zmq-rep")]
+    | Annotated[CameraSource, Tag("type=camera")]
+    | Annotated[FolderSource, Tag("type=folder")]
+    | Annotated[PluginSource, Tag("type=package.module:Attribute")],
+    Discriminator(_type_of),
 ]
 
 
@@ -103,7 +129,12 @@ class PluginSink(Document):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-SinkSettings = Annotated[ZmqSink | MemorySink | PluginSink, Field(union_mode="left_to_right")]
+SinkSettings = Annotated[
+    Annotated[ZmqSink, Tag("type=zmq")]
+    | Annotated[MemorySink, Tag("type=memory")]
+    | Annotated[PluginSink, Tag("type=package.module:Attribute")],
+    Discriminator(_type_of),
+]
 
 
 class Workers(Document):
@@ -170,44 +201,70 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The file comes in as arguments, below the environment; no .env, no secrets folder."""
-        return (env_settings, init_settings)
+        """Only what is given: `load_settings` merges file, environment and arguments itself."""
+        return (init_settings,)
 
 
 def load_settings(path: Path, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read `path`, then the environment, then `overrides`; relative paths start at the file."""
+    """
+    Read `path`, over it the environment, over both `overrides`, key by key in nested tables.
+
+    Relative paths start at the file's folder. Raises `DocumentError`.
+    """
     values, text = read_toml(path)
-    refuse_unknown_variables(os.environ, path)
+    layers = _layers(overrides)
+    merged = overlaid(values, *layers.values())
     try:
-        settings = Settings(**values)
+        settings = Settings(**merged)
     except ValidationError as error:
-        raise document_error(Settings, error, path, text) from None
-    merged = settings.model_copy(update=dict(overrides or {}))
-    return _absolute(merged, path.resolve().parent)
+        raise _fault(error, path, text, merged, layers) from None
+    return _absolute(settings, path.resolve().parent)
 
 
-def refuse_unknown_variables(environment: Mapping[str, str], path: Path) -> None:
-    """Name an `EDGE_INSPECTOR_` variable that no key answers to; pydantic-settings would ignore it."""
-    for variable in environment:
-        if not variable.upper().startswith(PREFIX):
-            continue
-        head = variable[len(PREFIX) :].lower().split("__")[0]
-        if head not in Settings.model_fields:
-            near = difflib.get_close_matches(head, Settings.model_fields, n=1)
-            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
-            raise DocumentError(str(path), None, f"unknown environment variable {variable}{hint}")
-
-
-def origins(path: Path) -> dict[str, str]:
-    """Where each top-level key's value came from: environment, file or default."""
+def origins(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Where the value of each dotted key came from: argument, environment, file or default."""
     values, _ = read_toml(path)
-    from_environment = {
-        name[len(PREFIX) :].lower().split("__")[0] for name in os.environ if name.startswith(PREFIX)
-    }
+    given = {"file": values, **_layers(overrides)}
+    settings = load_settings(path, overrides).model_dump()
     return {
-        key: "environment" if key in from_environment else "file" if key in values else "default"
-        for key in Settings.model_fields
+        ".".join(keys): next(
+            (name for name in reversed(given) if has(given[name], keys)), "default"
+        )
+        for keys in leaves(settings)
     }
+
+
+def _layers(overrides: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """What beats the file, weakest first."""
+    if (problem := unknown_variable(Settings, PREFIX, os.environ)) is not None:
+        raise DocumentError("environment", None, problem)
+    try:
+        environment = EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise DocumentError("environment", None, f"not the JSON it should be: {error}") from error
+    return {"environment": environment, "argument": dict(overrides or {})}
+
+
+def _fault(
+    error: ValidationError,
+    path: Path,
+    text: str,
+    merged: dict[str, Any],
+    layers: dict[str, dict[str, Any]],
+) -> DocumentError:
+    """Blames the variable or argument that gave the first wrong value, else the file and line."""
+    fault = error.errors()[0]
+    keys = [str(key) for key in keys_of(fault, merged)]
+    problem = sentence(Settings, fault, merged)
+    if has(layers["argument"], keys):
+        return DocumentError("argument", None, problem)
+    if has(layers["environment"], keys):
+        leaf = next(
+            leaf for leaf in leaves(layers["environment"]) if tuple(keys[: len(leaf)]) == leaf
+        )
+        variable = PREFIX + "__".join(leaf).upper()
+        return DocumentError(f"environment variable {variable}", None, problem)
+    return document_error(Settings, error, path, text)
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
