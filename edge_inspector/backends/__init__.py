@@ -1,1 +1,57 @@
-"""Inference runtimes behind one two-method seam."""
+"""Inference runtimes behind one two-method seam; a runtime is imported when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_inspector import importer
+from edge_inspector.errors import BackendMissing, EngineRefused, Misuse, Uninspectable
+from edge_inspector.protocols import Backend, Session
+from edge_inspector.records import Pixels, Reason
+
+BACKENDS = {
+    "openvino": "edge_inspector.backends.openvino:OpenVino",
+    "onnxruntime": "edge_inspector.backends.ort:OnnxRuntime",
+    "fake": "edge_inspector.backends.fake:Fake",
+}
+
+
+def open_first(names: Sequence[str], model: bytes, threads: int) -> tuple[str, Session]:
+    """
+    The first runtime of `names` that is installed and takes the model, and its session.
+
+    Raises `EngineRefused` when those that are installed refuse it, else `BackendMissing`.
+    """
+    if not names:
+        raise Misuse(f"no backend is named; give one or more of {', '.join(sorted(BACKENDS))}")
+    reasons: list[str] = []
+    refused = False
+    for name in names:
+        try:
+            backend: Backend = importer.choose(BACKENDS, name, "backend")()
+            return name, backend.open(model, threads=threads)
+        except (BackendMissing, EngineRefused) as error:
+            refused = refused or isinstance(error, EngineRefused)
+            reasons.append(f"{name}: {error}")
+    told = "no backend takes this engine: " + "; ".join(reasons)
+    raise EngineRefused(told) if refused else BackendMissing(told)
+
+
+def check_input(shape: Sequence[object], dtype: str, inputs: int) -> tuple[int, int, int]:
+    """Height, width, channels of the one input, uint8 (n, h, w, c); raises `EngineRefused`."""
+    fixed = [side for side in shape[1:] if isinstance(side, int)]
+    if inputs != 1 or dtype != "uint8" or len(shape) != 4 or len(fixed) != 3:
+        raise EngineRefused(
+            f"the graph has {inputs} inputs, the first is {dtype} {tuple(shape)}; an engine takes "
+            "one, uint8 (n, height, width, channels) with n free; export it again"
+        )
+    return fixed[0], fixed[1], fixed[2]
+
+
+def check_batch(batch: Pixels, shape: tuple[int, int, int]) -> None:
+    """Raises `Uninspectable` for crops that the graph was not made for."""
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != shape or not len(batch):
+        detail = f"crops are {batch.dtype} {batch.shape}, the engine takes uint8 (n, *{shape})"
+        raise Uninspectable(Reason.MODEL_FAULT.value, detail)

@@ -1,1 +1,1 @@
-"""Crops to anomaly scores and to class probabilities."""
+"""Crops to evidence: what comes out of an engine's graph, as scores of the records."""

@@ -1,0 +1,54 @@
+"""The same crops through two sessions, or through one and the scores that training noted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_inspector.bundle import Engine
+from edge_inspector.errors import ParityError
+from edge_inspector.protocols import Session
+from edge_inspector.records import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Largest differences of raw scores and of map values (0..255); `worst` is the crop's index."""
+
+    max_score_difference: float
+    max_map_difference: int
+    worst: int
+
+
+def compare(a: Session, b: Session, crops: Pixels) -> Parity:
+    """How far two sessions disagree about crops, uint8 (n, h, w, c); NaN counts as infinitely far."""
+    left, right = a.run(crops), b.run(crops)
+    scores = _distance(left["score"].astype(np.float64), right["score"].astype(np.float64))
+    maps = np.abs(left["anomaly_map"].astype(np.int32) - right["anomaly_map"].astype(np.int32))
+    worst = int(np.argmax(scores))
+    return Parity(float(scores[worst]), int(maps.max()), worst)
+
+
+def challenge(session: Session, engine: Engine) -> None:
+    """Raises `ParityError` when the challenge crops do not score as they did in training."""
+    stated = engine.manifest.challenge
+    crops = np.stack([engine.good, engine.bad])
+    found = session.run(crops)["score"].astype(np.float64)
+    expected = np.array([stated.good_score, stated.bad_score])
+    for name, value, wanted, difference in zip(
+        ("good", "bad"), found, expected, _distance(found, expected), strict=True
+    ):
+        if difference > stated.tolerance:
+            raise ParityError(
+                f"engine {engine.title}: the {name} challenge crop scores {value:.6g} here, "
+                f"{wanted:.6g} in training; the limit of the difference is {stated.tolerance:.3g}; "
+                "choose another backend or export the engine again"
+            )
+
+
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    difference = np.abs(a - b)
+    return np.where(np.isnan(difference), np.inf, difference)
