@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,9 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._fault: Exception | None = None
         self._changed = asyncio.Event()
-        self.notes = 0
+        self._tickets: dict[int, bool] = {}
+        """Request-mode publishers that wait, and whether it is the verdict that they wait for."""
+        self.notes: Counter[str] = Counter()
 
     async def run(self) -> int:
         """Serve until a signal or a store fault; the exit status of the process."""
@@ -132,6 +135,9 @@ class Daemon:
     def _from_ingest(self, child: Child, message: Message) -> None:
         if isinstance(message, Arrived):
             self._granted.discard(message.head.slot)
+            if message.head.ticket:
+                source = message.head.key.source
+                self._tickets[message.head.ticket] = source in self._parts.wants_verdict
             self._step(d.Offered(message.head))
         elif isinstance(message, Alive):
             for name, count in message.counters.items():
@@ -169,6 +175,7 @@ class Daemon:
         self._ready.discard(child.name)
         self._free |= self._granted
         self._granted.clear()
+        self._tickets.clear()
         self._log.error("ingest_lost", child=child.name)
         asyncio.get_running_loop().call_soon(self._grant_when_started, child)
 
@@ -225,11 +232,8 @@ class Daemon:
                 self._grant()
             case d.Reply():
                 self._reply(action)
-            case d.Note():
-                self.notes += 1
-                self._log.info("note", unit=action.unit_key, text=action.text)
-            case d.SequenceReset():
-                self._log.warning("sequence_reset", source=action.source)
+            case d.Note() | d.SequenceReset():
+                self._remark(action)
 
     def _dispatch(self, head: FrameHead, deadline_ns: int) -> None:
         job = Job(head, deadline_ns)
@@ -256,14 +260,24 @@ class Daemon:
             latency_us=(row.committed_ns - verdict.time_zero_ns) // 1000,
         )
 
+    def _remark(self, action: d.Note | d.SequenceReset) -> None:
+        if isinstance(action, d.SequenceReset):
+            self._log.warning("sequence_reset", source=action.source)
+        else:
+            self.notes[action.kind] += 1
+            self._log.info("note", kind=action.kind, unit=action.unit_key, text=action.text)
+
     def _reply(self, action: d.Reply) -> None:
-        wants = action.source in self._parts.wants_verdict
-        if action.kind == "verdict" and wants and action.committed is not None:
-            self._ingest.send(Answer(action.ticket, telemetry.encode_body(action.committed)))
-        elif action.kind == "ok" and not wants:
-            self._ingest.send(Answer(action.ticket, "OK"))
-        elif action.kind == "no" and not wants:
-            self._ingest.send(Answer(action.ticket, f"NO {action.detail}"))
+        """Answer a ticket once: at once, or with the verdict where its source asked for that."""
+        wants_verdict = self._tickets.get(action.ticket)
+        if wants_verdict is None or (wants_verdict and not action.final):
+            return
+        del self._tickets[action.ticket]
+        if wants_verdict and action.committed is not None:
+            text = telemetry.encode(action.committed)[1].decode()
+        else:
+            text = "NO " + action.detail if action.kind == "no" else "OK"
+        self._ingest.send(Answer(action.ticket, text))
 
     # slots, capacity, time
 

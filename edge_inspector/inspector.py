@@ -20,7 +20,7 @@ from edge_inspector import clock, parity
 from edge_inspector.align import Aligner, open_alignment
 from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
-from edge_inspector.crops import cut, expand_region, to_frame
+from edge_inspector.crops import cut, expand_region, squared, to_frame
 from edge_inspector.errors import EngineRefused, Uninspectable
 from edge_inspector.protocols import Scorer
 from edge_inspector.recipe import Recipe, load_recipe
@@ -190,6 +190,7 @@ def open_inspector(
 
 def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStack) -> Inspector:
     scorers: dict[str, Scorer] = {}
+    square: set[str] = set()
     challenges: list[tuple[Scorer, Crop]] = []
     digests: list[str] = []
     backend = ""
@@ -200,12 +201,14 @@ def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStac
         stack.callback(session.close)
         parity.challenge(session, engine)
         scorers[name] = AnomalyScorer(session, engine.manifest)
+        if engine.manifest.input.square:
+            square.add(name)
         digests.append(engine.digest[:16])
         challenges += [(scorers[name], _whole(pixels)) for pixels in (engine.good, engine.bad)]
     rules = {name: RuleScorer(load_rules(path)) for name, path in recipe.rules.items()}
     return Inspector(
         recipe=recipe,
-        groups=_group(recipe, scorers, rules),
+        groups=_group(recipe, scorers, square, rules),
         aligners={c: open_alignment(spec) for c, spec in recipe.alignment.items()},
         baseline=rules[recipe.baseline] if recipe.baseline else None,
         engine="-".join(digests),
@@ -226,14 +229,17 @@ def _same_engine(recipe: Recipe, name: str, digest: str) -> None:
 
 
 def _group(
-    recipe: Recipe, scorers: Mapping[str, Scorer], rules: Mapping[str, Scorer]
+    recipe: Recipe, scorers: Mapping[str, Scorer], square: set[str], rules: Mapping[str, Scorer]
 ) -> dict[str, tuple[Group, ...]]:
     groups: dict[str, dict[str, Group]] = {camera: {} for camera in recipe.cameras}
     for region in recipe.regions:
         key = f"engine {region.engine}" if region.engine else f"rules {region.rules}"
         scorer = scorers[region.engine] if region.engine else rules[region.rules or ""]
         known = groups[region.camera].get(key, Group(scorer, (), region.engine is None))
-        groups[region.camera][key] = replace(known, rois=known.rois + tuple(expand_region(region)))
+        rois = expand_region(region)
+        if region.engine in square:
+            rois = tuple(squared(roi) for roi in rois)
+        groups[region.camera][key] = replace(known, rois=known.rois + rois)
     return {camera: tuple(by_scorer.values()) for camera, by_scorer in groups.items()}
 
 

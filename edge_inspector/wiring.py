@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from edge_inspector import slots
-from edge_inspector.children import Child
 from edge_inspector.channel import Message
+from edge_inspector.children import Child
 from edge_inspector.daemon import Daemon, Parts
 from edge_inspector.docket import Docket
 from edge_inspector.errors import Misuse

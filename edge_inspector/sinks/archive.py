@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -60,8 +61,10 @@ class RejectArchive:
         )
         crop = crops[worst]
         own = Crop(crop.roi, crop.pixels.copy(), crop.frame_box)
+        seen = scores[worst].anomaly_map
+        score = replace(scores[worst], anomaly_map=None if seen is None else seen.copy())
         try:
-            self._queue.put_nowait((head, inspection, own, scores[worst]))
+            self._queue.put_nowait((head, inspection, own, score))
         except queue.Full:
             self.dropped += 1
 

@@ -109,7 +109,7 @@ class Station:
         return status
 
     def kill(self) -> None:
-        """kill -9 of core; its children follow."""
+        """Kill -9 of core; its children follow."""
         assert self._process is not None
         self._process.kill()
         self.stop()
