@@ -1,0 +1,93 @@
+"""`bench`: what this box does, measured the same way as in the documentation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_inspector.studies import bench_backend, bench_pipeline, bench_rules, bench_startup
+from edge_inspector.studies.facts import facts
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = ROOT / "engines" / "bga" / "1"
+RECIPE = ROOT / "deploy" / "demo" / "recipe.toml"
+RULES = ROOT / "edge_inspector" / "rules" / "bga_simulated.toml"
+
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `bench`."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    pipeline = kinds.add_parser("pipeline", help="socket to committed and received verdict")
+    pipeline.add_argument("--recipe", type=Path, default=RECIPE)
+    pipeline.add_argument("--units", type=int, default=2000)
+    pipeline.add_argument("--rate", type=float, default=100.0, help="units per second")
+    pipeline.add_argument("--workers", type=int, default=1)
+    rules = kinds.add_parser("rules", help="the engine against the rules on the same crops")
+    rules.add_argument("--engine", type=Path, default=ENGINE)
+    rules.add_argument("--rules", type=Path, default=RULES)
+    rules.add_argument("--crops", type=int, default=1000)
+    backend = kinds.add_parser("backend", help="one engine in every installed runtime")
+    backend.add_argument("--engine", type=Path, default=ENGINE)
+    backend.add_argument("--crops", type=int, default=500)
+    startup = kinds.add_parser("startup", help="start to ready, SIGTERM to gone")
+    startup.add_argument("--recipe", type=Path, default=RECIPE)
+    startup.add_argument("--rounds", type=int, default=5)
+    for kind in (rules, backend):
+        kind.add_argument("--threads", type=int, default=1)
+    for kind in (pipeline, rules, backend, startup):
+        kind.add_argument("--json", type=Path, metavar="OUT", help="append one JSON line to OUT")
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Measure, print, and keep the line where it was asked for."""
+    figures = {"bench": args.kind, **_KINDS[args.kind](args), **facts()}
+    if args.json is not None:
+        with args.json.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(figures) + "\n")
+    Console().print_json(json.dumps(figures))
+    return 0
+
+
+def _pipeline(args: argparse.Namespace) -> dict[str, Any]:
+    console = Console(stderr=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="edge-inspector-bench-") as folder,
+        Progress(console=console, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("units", total=args.units)
+        return bench_pipeline.run(
+            Path(folder),
+            args.recipe,
+            units=args.units,
+            rate_hz=args.rate,
+            workers=args.workers,
+            progress=lambda done: progress.update(task, completed=done),
+        )
+
+
+def _rules(args: argparse.Namespace) -> dict[str, Any]:
+    return bench_rules.run(args.engine, args.rules, crops=args.crops, threads=args.threads)
+
+
+def _backend(args: argparse.Namespace) -> dict[str, Any]:
+    return bench_backend.run(args.engine, crops=args.crops, threads=args.threads)
+
+
+def _startup(args: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="edge-inspector-bench-") as folder:
+        return bench_startup.run(Path(folder), args.recipe, rounds=args.rounds)
+
+
+_KINDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "pipeline": _pipeline,
+    "rules": _rules,
+    "backend": _backend,
+    "startup": _startup,
+}
