@@ -1,0 +1,93 @@
+"""Rejects leave a picture with the reason; the quota and the queue are bounds, never a wait."""
+
+import json
+
+import cv2
+import numpy as np
+
+from edge_inspector.records import (
+    Crop,
+    FrameHead,
+    FrameKey,
+    Inspection,
+    Outcome,
+    RegionVerdict,
+    Roi,
+    Score,
+)
+from edge_inspector.sinks.archive import RejectArchive, draw_reject
+
+HEAD = FrameHead(
+    key=FrameKey("line", "e", 1),
+    station="s",
+    camera="main",
+    recipe="r",
+    arrived_ns=0,
+    time_zero_ns=0,
+    unit_id="a/../b",
+)
+
+
+def reject(*names):
+    regions = tuple(RegionVerdict(n, Outcome.FAIL, float(i)) for i, n in enumerate(names))
+    return Inspection(outcome=Outcome.FAIL, regions=regions, anomaly_score=1.0, threshold=0.5)
+
+
+def crops(*names):
+    return [
+        Crop(Roi(n, "main", (0, 0, 64, 64)), np.full((64, 64), 90, np.uint8), (0, 0, 64, 64))
+        for n in names
+    ]
+
+
+def scores(count):
+    hot = np.zeros((16, 16), np.uint8)
+    hot[4, 4] = 255
+    return [Score(1.0, hot, (16, 16, 4, 4))] * count
+
+
+def test_the_worst_region_of_a_reject_is_kept_with_its_facts(tmp_path):
+    archive = RejectArchive(tmp_path, 10)
+    archive.add(HEAD, reject("calm", "bad"), crops("calm", "bad"), scores(2))
+    archive.close()
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.stem.endswith("-bad")
+    assert cv2.imread(str(picture)).shape[0] > 64
+    facts = json.loads(picture.with_suffix(".json").read_text())
+    assert facts["inspection"]["outcome"] == "fail"
+    assert facts["head"]["unit_id"] == "a/../b"
+
+
+def test_names_of_units_cannot_leave_the_folder(tmp_path):
+    archive = RejectArchive(tmp_path / "in", 10)
+    archive.add(HEAD, reject("x"), crops("x"), scores(1))
+    archive.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_the_oldest_go_when_the_quota_is_full(tmp_path):
+    archive = RejectArchive(tmp_path, 1)
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256), dtype=np.uint8)
+    busy = [Crop(Roi("x", "main", (0, 0, 256, 256)), noise, (0, 0, 256, 256))]
+    for _ in range(12):
+        archive.add(HEAD, reject("x"), busy, scores(1))
+    archive.close()
+    kept = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert 0 < kept <= 1024 * 1024
+
+
+def test_a_reject_without_evidence_leaves_no_picture(tmp_path):
+    archive = RejectArchive(tmp_path, 1)
+    archive.add(HEAD, Inspection(outcome=Outcome.UNINSPECTED), (), ())
+    archive.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_map_shows_on_the_right_half_only():
+    picture = draw_reject(
+        np.full((64, 64), 90, np.uint8), scores(1)[0].anomaly_map, None, ("a", "b")
+    )
+    width = picture.shape[1] // 2 - 2
+    left, right = picture[:256, :width], picture[:256, -width:]
+    assert np.all(left == 90)
+    assert np.any(right != 90)

@@ -1,0 +1,66 @@
+"""Lost, doubled, escapes and overkill are counted per unit, whatever arrives how often."""
+
+from edge_inspector.records import Baseline, Outcome, Reason
+from edge_inspector.studies.tally import Tally, percentiles
+from edge_inspector.wire.telemetry import VerdictNote
+
+
+def verdict(vseq, unit, outcome=Outcome.PASS, **more):
+    return VerdictNote(
+        vseq=vseq,
+        station="s",
+        source="l",
+        unit_id=unit,
+        outcome=outcome,
+        time_zero_mono_ns=0,
+        **more,
+    )
+
+
+def test_a_run_is_summed_up():
+    tally = Tally(budget_ms=50)
+    for unit, label in (
+        ("a", "good"),
+        ("b", "missing"),
+        ("c", "good"),
+        ("d", "missing"),
+        ("e", "good"),
+    ):
+        tally.offer(unit, label)
+    fail = {"outcome": Outcome.FAIL, "defect_class": "missing"}
+    tally.receive(verdict(1, "a", baseline=Baseline(Outcome.FAIL)), 2_000_000)
+    tally.receive(verdict(2, "b", baseline=Baseline(Outcome.FAIL)), 4_000_000)
+    tally.receive(verdict(3, "c", **fail), 6_000_000)
+    tally.receive(verdict(4, "d", Outcome.UNINSPECTED, reason=Reason.TIMEOUT), 8_000_000)
+    summary = tally.summary(accepted=5)
+    assert summary["lost"] == 1
+    assert summary["timeouts"] == 1
+    assert summary["outcomes"] == {"pass": 2, "fail": 1, "uninspected": 1}
+    assert summary["engine"] == {
+        "escapes": 1,
+        "overkill": 1,
+        "escape_rate": 0.5,
+        "overkill_rate": 0.5,
+    }
+    assert summary["rules"] == {
+        "escapes": 0,
+        "overkill": 1,
+        "escape_rate": 0.0,
+        "overkill_rate": 1.0,
+    }
+    assert summary["latency_ms"]["max"] == 8.0
+
+
+def test_a_repeat_of_a_verdict_is_not_a_second_one_but_another_vseq_is():
+    tally = Tally(budget_ms=50)
+    tally.offer("a", "good")
+    tally.receive(verdict(1, "a"), 1)
+    tally.receive(verdict(1, "a"), 2)
+    assert tally.doubled == 0
+    tally.receive(verdict(2, "a"), 3)
+    assert tally.doubled == 1
+    assert tally.outcomes.total() == 1
+
+
+def test_nothing_measured_has_zero_percentiles():
+    assert percentiles([]) == {"p50": 0.0, "p99": 0.0, "p99_9": 0.0, "max": 0.0}
