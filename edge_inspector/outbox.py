@@ -1,0 +1,191 @@
+"""
+The durable log of verdicts: what is acknowledged here survives a kill and a power cut.
+
+SQLite in WAL mode with synchronous FULL, one writer thread, group commit: what queued while one
+sync ran is the next batch. `INSERT OR IGNORE` on the unit key decides "exactly one verdict".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import apsw
+
+from edge_inspector import clock
+from edge_inspector.errors import StoreFault
+from edge_inspector.outbox_log import Log, connect, fault
+from edge_inspector.outbox_store import Answer, Entry, Store
+from edge_inspector.records import Committed, FrameHead, Verdict
+
+Batch = Callable[[Sequence[Answer], Sequence[Committed]], None]
+MAX_BATCH = 1024
+TIDY_S = 0.5
+"""How often old verdicts are looked for and the write-ahead log is folded into the file."""
+RING = 4096
+
+
+class Outbox:
+    """
+    The verdict log of one station, in `folder`.
+
+    Verdicts older than `days`, or beyond `max_bytes`, go, the oldest first; `max_pages` limits the
+    file. `journal` and `commit` return at once; `on_batch(journaled, committed)` is called from the
+    writer thread when rows are on disk, `on_fault` once when they cannot be: nothing is written
+    after that, and nothing was acknowledged that is not on disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        days: float = 30.0,
+        max_bytes: int = 20 * 1024**3,
+        max_pages: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.recovered: tuple[Committed, ...] = ()
+        self._store = Store(folder, max_pages=max_pages)
+        self._keep_ns = int(days * 86_400e9)
+        self._max_bytes = max_bytes
+        self._entries: SimpleQueue[Entry | None] = SimpleQueue()
+        self._stop = threading.Event()
+        self._sync_ms: deque[float] = deque(maxlen=RING)
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def moved_aside(self) -> Path | None:
+        """Where a corrupt log was moved when this one was opened, None when there was none."""
+        return self._store.moved_aside
+
+    def open(self, *, on_batch: Batch, on_fault: Callable[[StoreFault], None]) -> int:
+        """
+        Take the store, settle what a crash left open, start writing; how many units were aborted.
+
+        They are in `recovered`, not yet published. Raises `StoreFault` when another process has
+        the store, its schema is of another version, or the disk does not do what is asked of it.
+        """
+        self.recovered = tuple(self._store.open())
+        self._on_batch, self._on_fault = on_batch, on_fault
+        self._threads = [
+            threading.Thread(target=self._write, name="outbox", daemon=True),
+            threading.Thread(target=self._tidy, name="outbox-tidy", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        return len(self.recovered)
+
+    def journal(self, head: FrameHead, deadline_ns: int) -> None:
+        """Write the accept row of a frame; answered by `(key, stored verdict or None, conflict)`."""
+        self._entries.put((head, deadline_ns))
+
+    def commit(self, verdict: Verdict) -> None:
+        """Write a verdict; answered by it, or by the one that its unit already has."""
+        self._entries.put(verdict)
+
+    def head(self) -> int:
+        """The newest `vseq` on disk."""
+        return self._store.head
+
+    def read(self, from_vseq: int, limit: int) -> list[Committed]:
+        """Up to `limit` verdicts in order, starting with `from_vseq`; from any thread."""
+        log = Log(self.folder)
+        try:
+            return log.read(from_vseq, limit)
+        finally:
+            log.close()
+
+    def sync_percentiles_ms(self) -> tuple[float, float]:
+        """Median and 99th percentile of the last commits, 0 before the first."""
+        return percentiles(list(self._sync_ms))
+
+    def close(self) -> None:
+        """Write what is queued, then let go of the store; harmless when it is closed already."""
+        self._stop.set()
+        self._entries.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        self._store.close()
+
+    def _write(self) -> None:
+        problem: StoreFault | None = StoreFault("the writer of the verdict log ended unexpectedly")
+        try:
+            while batch := self._next_batch():
+                started_ns = clock.now_ns()
+                journaled, committed = self._store.write(batch)
+                self._sync_ms.append((clock.now_ns() - started_ns) / clock.NS_PER_MS)
+                if journaled or committed:
+                    self._on_batch(journaled, committed)
+            problem = None
+        except (apsw.Error, OSError) as error:
+            problem = fault(self._store.path, error)
+        finally:
+            if problem is not None:
+                self._on_fault(problem)
+
+    def _next_batch(self) -> list[Entry]:
+        """All that waits, at least one; empty when it is time to stop."""
+        batch: list[Entry] = []
+        entry = self._entries.get()
+        while entry is not None:
+            batch.append(entry)
+            if len(batch) == MAX_BATCH:
+                return batch
+            try:
+                entry = self._entries.get_nowait()
+            except Empty:
+                return batch
+        if batch:
+            self._entries.put(None)
+        return batch
+
+    def _tidy(self) -> None:
+        """Fold the write-ahead log in beside the writer, and have the oldest verdicts removed."""
+        connection: apsw.Connection | None = None
+        try:
+            connection = connect(self._store.path, writable=True)
+            while not self._stop.wait(TIDY_S):
+                with contextlib.suppress(apsw.BusyError):
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                oldest_utc_ns = clock.utc_ns() - self._keep_ns
+                upto = self._store.outdated(connection, oldest_utc_ns, self._max_bytes)
+                if upto is not None:
+                    self._entries.put(upto)
+        except (apsw.Error, OSError) as error:
+            self._on_fault(fault(self._store.path, error))
+        finally:
+            if connection is not None:
+                connection.close()
+
+
+def percentiles(values_ms: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile, (0, 0) of nothing."""
+    ordered = sorted(values_ms) or [0.0]
+    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+
+
+def measure_sync(folder: Path, commits: int = 200) -> tuple[float, float]:
+    """Median and 99th percentile, in ms, of durable one-row commits on the disk of `folder`."""
+    path = folder / "sync-probe.db"
+    times_ms: list[float] = []
+    try:
+        connection = connect(path, writable=True)
+        try:
+            connection.execute("CREATE TABLE IF NOT EXISTS probe(body BLOB)")
+            for _ in range(commits):
+                started_ns = clock.now_ns()
+                connection.execute("INSERT INTO probe VALUES(zeroblob(600))")
+                times_ms.append((clock.now_ns() - started_ns) / clock.NS_PER_MS)
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise fault(path, error) from error
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return percentiles(times_ms)

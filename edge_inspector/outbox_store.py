@@ -1,0 +1,274 @@
+"""The one writer of the verdict log: opening, recovery, batches, retention; used by one thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from edge_inspector import clock
+from edge_inspector.errors import StoreFault
+from edge_inspector.outbox_log import (
+    NAME,
+    SCHEMA,
+    Lock,
+    chained,
+    check_schema,
+    connect,
+    fault,
+    is_sound,
+    stored,
+)
+from edge_inspector.records import Committed, FrameHead, FrameKey, Outcome, Reason, Verdict
+
+Answer = tuple[FrameKey, Committed | None, bool]
+"""An accept row on disk: its frame, the verdict that its unit already has, other pixels known."""
+Entry = tuple[FrameHead, int] | Verdict | int
+"""A frame with its deadline, a verdict, or the `vseq` up to which old verdicts go."""
+
+FLOOR = "vseq.floor"
+FLOOR_STEP = 1_000_000
+"""Numbers reserved ahead in the floor file, so that it is written once in a million verdicts."""
+TRIM_ROWS = 500
+_HEAD = msgspec.msgpack.Decoder(FrameHead)
+_DIGESTS = msgspec.msgpack.Decoder(dict[str, int])
+_ENCODER = msgspec.msgpack.Encoder()
+_OF_UNIT = "SELECT vseq, body, chain, digests FROM verdict WHERE unit_key=?"
+
+
+class Store:
+    """The log's file and its newest number; state moves only when a batch is on disk."""
+
+    def __init__(self, folder: Path, *, max_pages: int | None = None) -> None:
+        self.folder = folder
+        self.path = folder / NAME
+        self.moved_aside: Path | None = None
+        self.head = 0
+        self._chain = 0
+        self._floor = 0
+        self._max_pages = max_pages
+        self._lock: Lock | None = None
+        self._db: apsw.Connection | None = None
+
+    def open(self) -> list[Committed]:
+        """Lock, check, recover; the verdicts `uninspected(aborted)` that recovery wrote."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.folder)
+            self._db = self._database()
+            self._read_head()
+            recovered = self._recover()
+            _sync_folder(self.folder)
+        except (apsw.Error, OSError) as error:
+            self.close()
+            raise fault(self.path, error) from error
+        except StoreFault:
+            self.close()
+            raise
+        return recovered
+
+    def close(self) -> None:
+        """Close the file and let the next process in."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def write(self, batch: Sequence[Entry]) -> tuple[list[Answer], list[Committed]]:
+        """Write a batch in one durable transaction; raises `apsw.Error` and keeps nothing of it."""
+        journaled: list[Answer] = []
+        committed: list[Committed] = []
+        before = self.head, self._chain
+        try:
+            with self._connection:
+                for entry in batch:
+                    if isinstance(entry, Verdict):
+                        committed.append(self._commit(entry))
+                    elif isinstance(entry, int):
+                        self._trim(entry)
+                    else:
+                        journaled.append(self._journal(*entry))
+        except apsw.Error:
+            self.head, self._chain = before
+            raise
+        self._raise_floor()
+        return journaled, [_at(row, clock.now_ns()) for row in committed]
+
+    def outdated(
+        self, connection: apsw.Connection, oldest_utc_ns: int, max_bytes: int
+    ) -> int | None:
+        """The `vseq` up to which verdicts are too old or too many, None when there is none."""
+        pages = connection.pragma("page_count") - connection.pragma("freelist_count")
+        too_large = pages * connection.pragma("page_size") > max_bytes
+        oldest = "SELECT vseq, settled_utc_ns FROM verdict ORDER BY vseq LIMIT ?"
+        upto: int | None = None
+        for vseq, settled_utc_ns in _rows(connection, oldest, (TRIM_ROWS,)):
+            if not too_large and settled_utc_ns >= oldest_utc_ns:
+                break
+            upto = vseq
+        return upto
+
+    @property
+    def _connection(self) -> apsw.Connection:
+        if self._db is None:
+            raise StoreFault(f"{self.path} is closed; open the outbox before writing to it")
+        return self._db
+
+    def _database(self) -> apsw.Connection:
+        """The log, a new one where there was none or it is corrupt."""
+        db = self._opened()
+        if db is None:
+            self._move_aside()
+            db = connect(self.path, writable=True)
+        if self._max_pages is not None:
+            db.pragma("max_page_count", self._max_pages)
+        if not check_schema(self.path, db):
+            with db:
+                db.execute(SCHEMA)
+                db.execute("INSERT INTO base VALUES(?, 0)", (self._read_floor(),))
+        return db
+
+    def _opened(self) -> apsw.Connection | None:
+        """The file that is there, None when it is corrupt."""
+        try:
+            db = connect(self.path, writable=True)
+        except (apsw.CorruptError, apsw.NotADBError):
+            return None
+        if is_sound(db):
+            return db
+        db.close()
+        return None
+
+    def _move_aside(self) -> None:
+        """Keep a corrupt log under another name, with its write-ahead log."""
+        stamp = clock.utc_text(clock.utc_ns()).replace(":", "")
+        self.moved_aside = self.path.with_name(f"{NAME}.corrupt-{stamp}")
+        for suffix in ("", "-wal", "-shm"):
+            old = self.path.with_name(NAME + suffix)
+            if old.exists():
+                old.rename(self.moved_aside.with_name(self.moved_aside.name + suffix))
+
+    def _read_head(self) -> None:
+        newest = "SELECT vseq, chain FROM verdict ORDER BY vseq DESC LIMIT 1"
+        base = "SELECT vseq, chain FROM base"
+        self.head, self._chain = (_rows(self._connection, newest) or _rows(self._connection, base))[
+            0
+        ]
+        self._floor = self._read_floor()
+        self._raise_floor()
+
+    def _read_floor(self) -> int:
+        path = self.folder / FLOOR
+        try:
+            return int(path.read_text("ascii")) if path.exists() else 0
+        except ValueError as error:
+            raise StoreFault(f"{path} holds no number; write one above every vseq seen") from error
+
+    def _raise_floor(self) -> None:
+        """Reserve numbers ahead, so that a new log after a corrupt one repeats none."""
+        if self.head < self._floor - FLOOR_STEP // 2:
+            return
+        self._floor = self.head + FLOOR_STEP
+        new = self.folder / (FLOOR + ".new")
+        with new.open("w", encoding="ascii") as file:
+            file.write(str(self._floor))
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self.folder / FLOOR)
+        _sync_folder(self.folder)
+
+    def _recover(self) -> list[Committed]:
+        """Settle every accepted frame without a verdict, in one transaction."""
+        open_frames = "SELECT unit_key, head, deadline_ns FROM accepted ORDER BY unit_key"
+        rows = _rows(self._connection, open_frames)
+        aborted: list[Entry] = []
+        for unit_key, group in groupby(rows, key=lambda row: row[0]):
+            frames = list(group)
+            heads = [_HEAD.decode(head) for _, head, _ in frames]
+            aborted.append(_aborted(unit_key, heads, min(row[2] for row in frames)))
+        return self.write(aborted)[1] if aborted else []
+
+    def _journal(self, head: FrameHead, deadline_ns: int) -> Answer:
+        key, unit_key = head.key, head.unit_key
+        db = self._connection
+        for *row, digests in _rows(db, _OF_UNIT, (unit_key,)):
+            known = _DIGESTS.decode(digests).get(head.camera, head.digest)
+            return key, stored(*row), known != head.digest
+        same = "SELECT digest FROM accepted WHERE unit_key=? AND camera=?"
+        digest = str(head.digest)
+        conflict = any(known != digest for (known,) in _rows(db, same, (unit_key, head.camera)))
+        values = (unit_key, *_columns(key), head.camera, digest, deadline_ns, _ENCODER.encode(head))
+        db.execute("INSERT OR IGNORE INTO accepted VALUES(?,?,?,?,?,?,?,?)", values)
+        return key, None, conflict
+
+    def _commit(self, verdict: Verdict) -> Committed:
+        db, unit_key = self._connection, verdict.unit_key
+        judged = "DELETE FROM accepted WHERE unit_key=? RETURNING camera, digest"
+        digests = {camera: int(digest) for camera, digest in _rows(db, judged, (unit_key,))}
+        verdict = msgspec.structs.replace(verdict, settled_utc_ns=clock.utc_ns())
+        body = _ENCODER.encode(verdict)
+        vseq, chain = self.head + 1, chained(self._chain, body)
+        code = (verdict.reason or verdict.outcome).value
+        row = (vseq, unit_key, code, verdict.settled_utc_ns, body, chain, _ENCODER.encode(digests))
+        db.execute("INSERT OR IGNORE INTO verdict VALUES(?,?,?,?,?,?,?)", row)
+        if db.changes() != 1:
+            return stored(*_rows(db, _OF_UNIT, (unit_key,))[0][:3])
+        self.head, self._chain = vseq, chain
+        return Committed(vseq=vseq, verdict=verdict, body=body, chain=chain)
+
+    def _trim(self, upto: int) -> None:
+        """Remove the oldest verdicts; the chain value before the oldest kept one stays known."""
+        db = self._connection
+        for last in _rows(db, "SELECT vseq, chain FROM verdict WHERE vseq=?", (upto,)):
+            db.execute("UPDATE base SET vseq=?, chain=?", last)
+            db.execute("DELETE FROM verdict WHERE vseq<=?", (upto,))
+
+
+def _rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    return db.execute(sql, values).fetchall()
+
+
+def _columns(key: FrameKey) -> tuple[str, str, str]:
+    """As text: a number of a peer may need 64 bits without a sign, which SQLite lacks."""
+    return key.source, key.epoch, str(key.seq)
+
+
+def _at(row: Committed, now_ns: int) -> Committed:
+    return msgspec.structs.replace(row, committed_ns=now_ns)
+
+
+def _aborted(unit_key: str, heads: Sequence[FrameHead], deadline_ns: int) -> Verdict:
+    """The verdict of a unit that was in hand when the daemon died."""
+    first = heads[0]
+    return Verdict(
+        unit_key=unit_key,
+        station=first.station,
+        outcome=Outcome.UNINSPECTED,
+        reason=Reason.ABORTED,
+        detail="the daemon stopped before a verdict",
+        frames=tuple(head.key for head in heads),
+        recipe=first.recipe,
+        run=first.run,
+        trigger_id=first.trigger_id,
+        unit_id=first.unit_id,
+        advisory=first.advisory,
+        time_zero_ns=min(head.time_zero_ns for head in heads),
+        deadline_ns=deadline_ns,
+        decided_ns=clock.now_ns(),
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names durable; SQLite does not report a failed directory sync, this raises."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
