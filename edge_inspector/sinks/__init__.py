@@ -1,1 +1,7 @@
-"""Where verdicts go; each name is imported only when a station asks for it."""
+"""Where committed verdicts go."""
+
+SINKS = {
+    "zmq": "edge_inspector.sinks.zmq:ZmqSink",
+    "memory": "edge_inspector.sinks.memory:MemorySink",
+}
+"""Type in `station.toml` -> what is opened with its settings and the name of the station."""

@@ -1,1 +1,10 @@
-"""Where frames come from; each name is imported only when a station asks for it."""
+"""Where frames come from."""
+
+SOURCES = {
+    "zmq-sub": "edge_inspector.sources.zmq:ZmqSource",
+    "zmq-pull": "edge_inspector.sources.zmq:ZmqSource",
+    "zmq-rep": "edge_inspector.sources.zmq:ZmqSource",
+    "camera": "edge_inspector.sources.camera:CameraSource",
+    "folder": "edge_inspector.sources.folder:FolderSource",
+}
+"""Type in `station.toml` -> what is opened with its settings and the `Surroundings`."""
