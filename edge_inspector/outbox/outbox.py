@@ -18,8 +18,8 @@ import apsw
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
-from edge_inspector.outbox_log import Log, connect, fault
-from edge_inspector.outbox_store import Answer, Entry, Store
+from edge_inspector.outbox.log import Log, connect, fault
+from edge_inspector.outbox.store import Answer, Entry, Store
 from edge_inspector.records import Committed, FrameHead, Verdict
 
 Batch = Callable[[Sequence[Answer], Sequence[Committed]], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -62,6 +63,40 @@ class Unit:
     def digests(self) -> dict[str, int]:
         """Digest of the pixels by camera."""
         return {camera: part.head.digest for camera, part in self.parts.items()}
+
+
+class OpenUnits:
+    """Units without a verdict on disk, and whose deadline is next."""
+
+    def __init__(self) -> None:
+        self._units: dict[str, Unit] = {}
+        self._timers: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def get(self, unit_key: str) -> Unit | None:
+        """The unit, None when it is not open."""
+        return self._units.get(unit_key)
+
+    def add(self, unit: Unit) -> None:
+        """Open a unit, or set its timer to its deadline anew."""
+        self._units[unit.key] = unit
+        heapq.heappush(self._timers, (unit.deadline_ns, unit.key))
+
+    def pop(self, unit_key: str) -> Unit | None:
+        """Close a unit."""
+        return self._units.pop(unit_key, None)
+
+    def next(self) -> Unit | None:
+        """The undecided unit with the nearest deadline; timers that no longer count go."""
+        while self._timers:
+            due, key = self._timers[0]
+            unit = self._units.get(key)
+            if unit is not None and not unit.committed and unit.deadline_ns == due:
+                return unit
+            heapq.heappop(self._timers)
+        return None
 
 
 def uninspected(reason: Reason, detail: str) -> Inspection:

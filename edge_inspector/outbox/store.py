@@ -13,7 +13,7 @@ import msgspec
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
-from edge_inspector.outbox_log import (
+from edge_inspector.outbox.log import (
     NAME,
     SCHEMA,
     Lock,
