@@ -77,6 +77,19 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Message)
 
 
+class WorkerConfig(msgspec.Struct, frozen=True):
+    """What core tells a worker on its command line, as JSON."""
+
+    recipe: str
+    backends: tuple[str, ...]
+    threads: int
+    slot_bytes: int
+    memory_mib: int
+    max_pixels: int
+    archive: str | None = None
+    archive_quota_mib: int = 1024
+
+
 class Channel:
     """One end of the line; `send` and `receive` block, `fileno` is for event loops."""
 

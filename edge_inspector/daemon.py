@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import structlog
 
 from edge_inspector import clock
-from edge_inspector import docket as d
 from edge_inspector.channel import Alive, Answer, Arrived, Done, Failed, Grant, Job, Message, Ready
 from edge_inspector.children import Child
+from edge_inspector.docket import Docket
+from edge_inspector.docket import words as d
 from edge_inspector.errors import Breakage, Misuse, StoreFault
 from edge_inspector.metrics import Metrics
 from edge_inspector.outbox import Outbox
@@ -31,6 +32,7 @@ JOBS_PER_WORKER = 2
 """One in hand and one waiting, so that a worker never idles for a round trip."""
 DRAIN_S = 4.0
 WATCH_S = 0.05
+STATE_NS = 1_000_000_000
 EXIT_STORE_FAULT = 74
 
 
@@ -38,7 +40,7 @@ EXIT_STORE_FAULT = 74
 class Parts:
     """What `wiring` builds and the daemon runs; commands are without their channel."""
 
-    docket: d.Docket
+    docket: Docket
     outbox: Outbox
     open_sinks: Callable[[], Sequence[Sink]]
     worker: Callable[[str, Callable[[Child, Message], None], Callable[[Child], None]], Child]
@@ -77,7 +79,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self._loop = loop
-        aborted = self._parts.outbox.open()
+        aborted = self._parts.outbox.open(on_batch=self._on_batch, on_fault=self._on_fault)
         workers = [
             self._parts.worker(f"worker-{i}", self._from_worker, self._worker_lost)
             for i in range(self._parts.workers)
@@ -107,6 +109,8 @@ class Daemon:
         await self._until_ready({ingest.name})
         gc.collect()
         gc.freeze()
+        for row in self._parts.outbox.recovered:
+            self._publish(row)
         self._log.info("ready", aborted=aborted, head_vseq=self._parts.outbox.head())
 
     async def _until_ready(self, names: set[str]) -> None:
@@ -183,7 +187,7 @@ class Daemon:
         if not self._grant() and not self._stopping.is_set():
             self._loop.call_later(0.02, self._grant_when_started, child)
 
-    def on_batch(
+    def _on_batch(
         self,
         journaled: Sequence[tuple[FrameKey, Committed | None, bool]],
         committed: Sequence[Committed],
@@ -191,7 +195,7 @@ class Daemon:
         """From the writer thread: these rows are on disk."""
         self._loop.call_soon_threadsafe(self._stored, journaled, committed)
 
-    def on_fault(self, fault: StoreFault) -> None:
+    def _on_fault(self, fault: StoreFault) -> None:
         """From the writer thread: the store cannot be written any more."""
         self._loop.call_soon_threadsafe(self._stop_with, fault)
 
@@ -306,12 +310,21 @@ class Daemon:
             self._timer = self._loop.call_at(due_ns / 1e9, self._step, d.Tick())
 
     async def _watch(self) -> None:
-        """End workers that hang; a driver call that never returns is not worth waiting for."""
+        """Say each second how it is, and end workers whose driver call never returns."""
         hang_ns = self._parts.hang_ms * clock.NS_PER_MS
+        said_ns = 0
         while True:
             await asyncio.sleep(WATCH_S)
             now = clock.now_ns()
+            if now - said_ns >= STATE_NS:
+                said_ns = now
+                self._say_state()
             for worker, jobs in self._jobs.items():
                 if any(now > job.deadline_ns + hang_ns for job in jobs.values()):
                     self._log.error("worker_hangs", child=worker.name)
                     worker.kill()
+
+    def _say_state(self) -> None:
+        whole = len(self._ready) == len(self._jobs) + 1
+        for sink in self._sinks:
+            sink.publish_state(self._parts.outbox.head(), "ready" if whole else "degraded")

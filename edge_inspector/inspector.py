@@ -22,6 +22,7 @@ from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
 from edge_inspector.crops import cut, expand_region, squared, to_frame
 from edge_inspector.errors import EngineRefused, Uninspectable
+from edge_inspector.importer import load
 from edge_inspector.protocols import Scorer
 from edge_inspector.recipe import Recipe, load_recipe
 from edge_inspector.records import (
@@ -36,10 +37,10 @@ from edge_inspector.records import (
     Roi,
     Score,
 )
-from edge_inspector.rules.bga import RuleScorer
-from edge_inspector.rules.parameters import load_rules
 from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, uninspected
+
+RULES = "edge_inspector.rules:open_rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStac
             square.add(name)
         digests.append(engine.digest[:16])
         challenges += [(scorers[name], _whole(pixels)) for pixels in (engine.good, engine.bad)]
-    rules = {name: RuleScorer(load_rules(path)) for name, path in recipe.rules.items()}
+    rules = {name: load(RULES)(path) for name, path in recipe.rules.items()}
     return Inspector(
         recipe=recipe,
         groups=_group(recipe, scorers, square, rules),

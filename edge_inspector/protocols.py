@@ -52,6 +52,9 @@ class Sink(Protocol):
     def publish(self, row: Committed) -> None:
         """Hand one committed verdict on; must not block."""
 
+    def publish_state(self, head_vseq: int, state: str) -> None:
+        """Once a second: the newest verdict there is, and how the station is; must not block."""
+
     def close(self) -> None:
         """Flush and let go."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edge_inspector import slots
-from edge_inspector.channel import Message
+from edge_inspector.channel import Message, WorkerConfig
 from edge_inspector.children import Child
 from edge_inspector.daemon import Daemon, Parts
 from edge_inspector.docket import Docket
@@ -23,6 +23,8 @@ from edge_inspector.outbox import Outbox
 from edge_inspector.protocols import Sink
 from edge_inspector.recipe import Recipe, load_recipe
 from edge_inspector.settings import (
+    CameraSource,
+    FolderSource,
     PluginSink,
     Settings,
     SinkSettings,
@@ -31,7 +33,6 @@ from edge_inspector.settings import (
     process_environment,
 )
 from edge_inspector.sinks import SINKS
-from edge_inspector.worker import WorkerConfig
 
 OnMessage = Callable[[Child, Message], None]
 OnLost = Callable[[Child], None]
@@ -51,6 +52,8 @@ def check_station(settings: Settings, recipe: Recipe) -> None:
     if doubled := {name for name in names if names.count(name) > 1}:
         raise Misuse(f"two sources are named {', '.join(sorted(doubled))}")
     fed = {source.camera for source in settings.sources}
+    if any(not isinstance(source, (CameraSource, FolderSource)) for source in settings.sources):
+        return  # a publisher may name the camera in each frame
     if absent := [camera for camera in recipe.cameras if camera not in fed]:
         raise Misuse(
             f"recipe '{recipe.product}' needs camera '{absent[0]}', which no source feeds; "
@@ -68,7 +71,11 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
         recipe=recipe.product,
         recipe_version=recipe.version,
     )
-    outbox = Outbox(settings.store)
+    outbox = Outbox(
+        settings.store,
+        days=settings.retention.days,
+        max_bytes=int(settings.retention.max_gib * 1024**3),
+    )
     daemon = Daemon(
         Parts(
             docket=docket,

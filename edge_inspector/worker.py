@@ -16,7 +16,7 @@ import cv2
 import msgspec
 
 from edge_inspector import clock, process
-from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop
+from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
 from edge_inspector.errors import EdgeInspectorError, EngineRefused, Misuse, Uninspectable
 from edge_inspector.inspector import Inspector, Seen, open_inspector
 from edge_inspector.records import Frame, Inspection, Outcome, Reason
@@ -24,19 +24,6 @@ from edge_inspector.sinks.archive import RejectArchive
 from edge_inspector.slots import Slots
 from edge_inspector.verdict import uninspected
 from edge_inspector.wire.pixels import to_array
-
-
-class WorkerConfig(msgspec.Struct, frozen=True):
-    """What core tells a worker on its command line, as JSON."""
-
-    recipe: str
-    backends: tuple[str, ...]
-    threads: int
-    slot_bytes: int
-    memory_mib: int
-    max_pixels: int
-    archive: str | None = None
-    archive_quota_mib: int = 1024
 
 
 def main(argv: list[str] | None = None) -> int:

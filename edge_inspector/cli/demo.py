@@ -19,7 +19,7 @@ from edge_inspector import clock
 from edge_inspector.cli.demo_view import picture, summary_text
 from edge_inspector.client import Listener
 from edge_inspector.errors import Breakage, Misuse
-from edge_inspector.outbox import count_accepted
+from edge_inspector.outbox.log import Log
 from edge_inspector.recipe import load_recipe
 from edge_inspector.settings import process_environment
 from edge_inspector.studies.harness import Station, free_port
@@ -54,7 +54,7 @@ def run_demo(args: argparse.Namespace) -> int:
         finally:
             line.terminate()
             line.wait()
-    accepted = count_accepted(folder / "state")
+    accepted = Log(folder / "state").head()
     summary = tally.summary(accepted) | {"rejects": str(folder / "rejects")}
     print(json.dumps(summary) if args.json else summary_text(summary))
     return 1 if summary["lost"] or summary["doubled"] else 0

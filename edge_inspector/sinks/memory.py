@@ -11,11 +11,16 @@ class MemorySink:
 
     def __init__(self, sink: settings.MemorySink | None = None, station: str = "") -> None:
         self.rows: list[Committed] = []
+        self.states: list[tuple[int, str]] = []
         self.closed = False
 
     def publish(self, row: Committed) -> None:
         """Keep one."""
         self.rows.append(row)
+
+    def publish_state(self, head_vseq: int, state: str) -> None:
+        """Keep one."""
+        self.states.append((head_vseq, state))
 
     def close(self) -> None:
         """Rows stay readable."""

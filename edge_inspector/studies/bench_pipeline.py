@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_inspector import clock
 from edge_inspector.client import Listener
-from edge_inspector.outbox import count_accepted
+from edge_inspector.outbox.log import Log
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Reason
 from edge_inspector.settings import process_environment
@@ -74,7 +74,7 @@ def run(
         for row in truth:
             unit = json.loads(row)
             tally.offer(unit["unit_id"], unit["label"])
-    summary = tally.summary(count_accepted(folder / "state"))
+    summary = tally.summary(Log(folder / "state").head())
     return {
         "units": units,
         "rate_hz": rate_hz,

@@ -43,6 +43,8 @@ class VerdictNote(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Baseline | None = None
     latency_us: int = 0
     """Time zero to commit."""
+    time_zero_mono_ns: int = 0
+    """Monotonic clock of the daemon's box: means something to listeners on the same box only."""
     deadline_met: bool = False
     engine: str = ""
     recipe: str = ""
@@ -90,6 +92,7 @@ def note(row: Committed) -> VerdictNote:
         ),
         baseline=v.baseline,
         latency_us=max(0, settled_ns - v.time_zero_ns) // 1000,
+        time_zero_mono_ns=v.time_zero_ns,
         deadline_met=settled_ns <= v.deadline_ns,
         engine=v.engine,
         recipe=v.recipe,

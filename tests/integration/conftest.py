@@ -1,0 +1,126 @@
+"""A station on loopback with a tiny engine: 32x32 grey crops, all pixels 100 are good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomlkit
+
+from edge_inspector import clock
+from edge_inspector.bundle import open_engine
+from edge_inspector.client import Listener, Publisher
+from edge_inspector.studies.harness import Station, free_port
+from edge_inspector.wire.telemetry import VerdictNote
+
+GOOD = np.full((32, 32), 100, np.uint8)
+BAD = GOOD.copy()
+BAD[4:12, 20:28] = 230
+
+
+class Bench:
+    """A running station with its endpoints, and what the tests ask of it."""
+
+    def __init__(self, station: Station, frames: str, verdicts: str) -> None:
+        self.station = station
+        self.frames = frames
+        self.verdicts = verdicts
+        self.folder = station.path.parent
+
+    def collect(self, listener: Listener, count: int, seconds: float = 10.0) -> list[VerdictNote]:
+        """The next `count` verdicts, fewer when they do not come in time."""
+        give_up = clock.now_ns() + int(seconds * 1e9)
+        notes: list[VerdictNote] = []
+        while len(notes) < count and clock.now_ns() < give_up:
+            note = listener.receive(timeout_ms=100)
+            if note is not None:
+                notes.append(note)
+        return notes
+
+    def log(self) -> str:
+        return self.station.log_path.read_text(encoding="utf-8")
+
+
+def write_recipe(folder: Path, engine: Path, changes: dict[str, Any] | None = None) -> Path:
+    digest = open_engine(engine).digest
+    regions = [{"name": "whole", "rect": [0, 0, 32, 32], "engine": "tiny"}]
+    recipe: dict[str, Any] = {
+        "product": "tiny",
+        "version": 3,
+        "latency_budget_ms": 500.0,
+        "engines": {"tiny": str(engine)},
+        "regions": regions,
+    } | (changes or {})
+    recipe.setdefault(
+        "calibration",
+        {
+            "threshold": 3.0,
+            "overkill": 0.01,
+            "promised_overkill": 0.01,
+            "units": 300,
+            "backend": "openvino",
+            "engines": {"tiny": digest},
+            "regions": {r["name"]: {"center": 0.0, "spread": 0.005} for r in recipe["regions"]},
+        },
+    )
+    path = folder / "recipe.toml"
+    path.write_text(tomlkit.dumps(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Starts stations; each is stopped at the end of the test."""
+    started: list[Station] = []
+
+    def start(
+        *, source: str = "zmq-pull", recipe: dict[str, Any] | None = None, **changes: Any
+    ) -> Bench:
+        folder = tmp_path / f"station-{len(started)}"
+        folder.mkdir()
+        frames, verdicts = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        settings: dict[str, Any] = {
+            "station": "test",
+            "recipe": str(write_recipe(folder, tiny_engine, recipe)),
+            "sources": [{"name": "line", "type": source, "endpoint": frames}],
+            "sinks": [{"type": "zmq", "endpoint": verdicts}],
+            "frames": {"max_bytes": 1024 * 1024, "slots": 16},
+            "archive": {"path": "rejects"},
+        } | changes
+        station = Station(folder, settings)
+        station.start()
+        started.append(station)
+        return Bench(station, frames, verdicts)
+
+    yield start
+    for station in started:
+        station.stop()
+
+
+@pytest.fixture
+def bench(open_bench: Callable[..., Bench]) -> Bench:
+    return open_bench()
+
+
+@pytest.fixture
+def listener(bench: Bench) -> Iterator[Listener]:
+    with Listener(bench.verdicts) as heard:
+        assert subscribed(bench, heard)
+        yield heard
+
+
+@pytest.fixture
+def publisher(bench: Bench) -> Iterator[Publisher]:
+    with Publisher(bench.frames) as line:
+        yield line
+
+
+def subscribed(bench: Bench, listener: Listener, seconds: float = 5.0) -> bool:
+    """Wait for the station's state, so that no verdict is missed by a late joiner."""
+    give_up = clock.now_ns() + int(seconds * 1e9)
+    while not listener.state and clock.now_ns() < give_up:
+        listener.receive(timeout_ms=50)
+    return bool(listener.state)
