@@ -1,0 +1,48 @@
+# `make demo` and `make test` are all that a fresh machine with Python >= 3.10 needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The line's tests run on these too, where they are present.
+OTHERS ?= 3.10 3.12
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+LINE := $(VENV)/line.stamp
+DEV := $(VENV)/dev.stamp
+
+.PHONY: demo test check engines lock
+.DELETE_ON_ERROR:
+
+demo: $(LINE)
+	$(BIN)/edge-inspector demo
+
+test: $(DEV)
+	@sh tests/interpreters.sh $(BIN)/python $(OTHERS)
+	$(BIN)/python -m pytest
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+engines: $(DEV)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh engines/build.sh
+
+# OLDER is a Python 3.10, PYTHON a newer one.
+OLDER ?= python3.10
+lock:
+	$(PYTHON) requirements/lock.py $(PYTHON) $(OLDER)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: give PYTHON=python3.10 or newer" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(LINE): requirements/line.txt pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements/line.txt -e .
+	@touch $@
+
+# torch goes first, so that nothing else decides which build of it is taken.
+$(DEV): requirements/dev.txt requirements/test.txt $(LINE)
+	$(PIP) "$$(grep '^torch==' requirements/dev.txt)"
+	$(PIP) -r requirements/dev.txt
+	@touch $@

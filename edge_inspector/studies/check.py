@@ -1,0 +1,290 @@
+"""
+What is wrong with a station, said before the line does: each function looks at one thing.
+
+They yield findings and raise nothing; `FAIL` keeps the station from being run, `WARN` does not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import zmq
+
+from edge_inspector import clock, parity, wiring
+from edge_inspector.align import open_alignment
+from edge_inspector.backends import open_first
+from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.crops import expand_region
+from edge_inspector.errors import EdgeInspectorError
+from edge_inspector.importer import load
+from edge_inspector.inspector import RULES
+from edge_inspector.outbox import measure_sync
+from edge_inspector.protocols import Session
+from edge_inspector.recipe import Recipe
+from edge_inspector.settings import CameraSource, PluginSink, PluginSource, Settings, ZmqSource
+from edge_inspector.settings import ZmqSink as ZmqSinkSettings
+from edge_inspector.wire import sockets
+
+SYNC_LIMIT_MS = 10.0
+"""Above this 99th percentile of a commit, the disk alone may cost a tight budget its deadline."""
+BUDGET_SHARE = 0.5
+"""Inference beyond this part of the budget leaves too little for queues and the commit."""
+ROUNDS, WARM_UP = 20, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: Literal["OK", "WARN", "FAIL"]
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """The two documents that are checked against each other and against the box."""
+
+    settings: Settings
+    recipe: Recipe
+
+
+Check = Callable[[Station], Iterator[Finding]]
+
+
+def findings(station: Station) -> Iterator[Finding]:
+    """Everything that can be said about a station, in the order of `CHECKS`."""
+    for check in CHECKS:
+        yield from check(station)
+
+
+def wires(station: Station) -> Iterator[Finding]:
+    """Documents that contradict each other."""
+    told = f"every one of the cameras {', '.join(station.recipe.cameras)} is fed"
+    documents = (station.settings, station.recipe)
+    yield _attempt("station", told, wiring.check_station, *documents)
+
+
+def folders(station: Station) -> Iterator[Finding]:
+    """Folders that verdicts and pictures go to."""
+    archive = station.settings.archive
+    wanted = {"store": station.settings.store, **({"archive": archive.path} if archive else {})}
+    for name, folder in wanted.items():
+        try:
+            with tempfile.TemporaryFile(dir=_existing(folder)):
+                yield Finding("OK", name, f"{folder} can be written")
+        except OSError as error:
+            detail = f"{folder} cannot be written: {error.strerror}; give the service the right to"
+            yield Finding("FAIL", name, detail)
+
+
+def ports(station: Station) -> Iterator[Finding]:
+    """Endpoints that are bound: allowed, and free now; a running daemon of this station holds them."""
+    wanted = [
+        (f"source {source.name}", source.endpoint, source.allow)
+        for source in station.settings.sources
+        if isinstance(source, ZmqSource) and _binds(source)
+    ]
+    sinks = [sink for sink in station.settings.sinks if isinstance(sink, ZmqSinkSettings)]
+    wanted += [("sink zmq", sink.endpoint, ()) for sink in sinks]
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        for name, endpoint, allow in wanted:
+            if endpoint.startswith("ipc://"):
+                yield _attempt(name, endpoint, sockets.check_bind, endpoint, allow)
+            else:
+                socket = sockets.open_socket(context, zmq.PULL, hwm=1)
+                told = f"{endpoint} can be bound"
+                yield _attempt(name, told, sockets.bind, socket, endpoint, allow)
+    finally:
+        context.destroy(linger=0)
+
+
+def plugins(station: Station) -> Iterator[Finding]:
+    """Packages that sinks and sources of the user's own need."""
+    for sink in station.settings.sinks:
+        if isinstance(sink, PluginSink):
+            yield _attempt(f"sink {sink.type}", "is installed", load, sink.type)
+    for source in station.settings.sources:
+        if isinstance(source, PluginSource):
+            told = f"{source.type} is installed"
+            yield _attempt(f"source {source.name}", told, load, source.type)
+
+
+def identity(station: Station) -> Iterator[Finding]:
+    """Frames without an id must not drive an actuator: one lost frame shifts every later verdict."""
+    actuating = [sink.type for sink in station.settings.sinks if sink.actuates]
+    for source in station.settings.sources:
+        subject = f"source {source.name}"
+        if isinstance(source, CameraSource) and actuating:
+            detail = (
+                f"its frames carry no unit_id and no trigger_id, so they are advisory, and sink "
+                f"{actuating[0]} actuates; publish frames with ids, or set actuates = false"
+            )
+            yield Finding("FAIL", subject, detail)
+        elif isinstance(source, ZmqSource) and actuating and source.msg_is != "unit_id":
+            detail = (
+                "frames without unit_id or trigger_id in their metadata are advisory, and sink "
+                f"{actuating[0]} must not act on those; make sure that each one has an id"
+            )
+            yield Finding("WARN", subject, detail)
+
+
+def clocks(station: Station) -> Iterator[Finding]:
+    """Sources whose frames look young however long they waited in the publisher's queue."""
+    for source in station.settings.sources:
+        if isinstance(source, ZmqSource) and source.clock == "none" and source.max_age_ms is None:
+            detail = (
+                "a frame that waited in the publisher's queue counts as new on arrival; set "
+                "clock = 'same-host' or 'ptp', or max_age_ms"
+            )
+            yield Finding("WARN", f"source {source.name}", detail)
+
+
+def promise(station: Station) -> Iterator[Finding]:
+    """What the recipe's threshold rests on."""
+    recipe = station.recipe
+    calibration = recipe.calibration
+    if calibration is None:
+        if recipe.engines:
+            detail = (
+                "has no threshold, so every unit is uninspected; run 'edge-inspector calibrate'"
+            )
+            yield Finding("FAIL", "calibration", detail)
+        return
+    told = (
+        f"overkill at most {calibration.promised_overkill:.3g} at {calibration.confidence:.0%} "
+        f"confidence, from {calibration.units} good units; {calibration.overkill:.3g} was asked for"
+    )
+    if calibration.provisional:
+        yield Finding("WARN", "calibration", f"provisional: {told}; calibrate with more good units")
+    else:
+        yield Finding("OK", "calibration", told)
+
+
+def engines(station: Station) -> Iterator[Finding]:
+    """Hash, parity on the challenge pair, and what a unit's crops cost of the latency budget."""
+    costs_ms: dict[str, float] = {}
+    for name, folder in station.recipe.engines.items():
+        subject = f"engine {name}"
+        try:
+            engine = open_engine(folder)
+            workers = station.settings.workers
+            backend, session = open_first(workers.backends, engine.model, workers.threads)
+            with closing(session):
+                parity.challenge(session, engine)
+                costs_ms[name] = crop_ms(session, engine)
+        except EdgeInspectorError as error:
+            yield Finding("FAIL", subject, str(error))
+            continue
+        told = f"{engine.title} {engine.digest[:16]} in {backend}: {costs_ms[name]:.2f} ms per crop"
+        yield Finding("OK", subject, told)
+        yield from _same_as_calibrated(station.recipe, name, engine.digest, backend)
+    if costs_ms and costs_ms.keys() == station.recipe.engines.keys():
+        yield _budget(station.recipe, costs_ms)
+
+
+def crop_ms(session: Session, engine: Engine) -> float:
+    """Median time of one crop alone, the challenge crop that is good, in ms."""
+    crop = engine.good[np.newaxis]
+    times = []
+    for _ in range(WARM_UP + ROUNDS):
+        started = clock.now_ns()
+        session.run(crop)
+        times.append(clock.now_ns() - started)
+    return statistics.median(times[WARM_UP:]) / clock.NS_PER_MS
+
+
+def _same_as_calibrated(recipe: Recipe, name: str, digest: str, backend: str) -> Iterator[Finding]:
+    if recipe.calibration is None:
+        return
+    known = recipe.calibration.engines.get(name)
+    if known != digest:
+        found = "without this engine" if known is None else f"with digest {known[:16]}"
+        detail = f"the recipe was calibrated {found}; run 'edge-inspector calibrate' again"
+        yield Finding("FAIL", f"engine {name}", detail)
+    elif recipe.calibration.backend != backend:
+        detail = f"calibrated in {recipe.calibration.backend}, runs in {backend}; calibrate again"
+        yield Finding("WARN", f"engine {name}", detail)
+
+
+def _budget(recipe: Recipe, costs_ms: dict[str, float]) -> Finding:
+    crops = dict.fromkeys(costs_ms, 0)
+    for region in recipe.regions:
+        if region.engine is not None:
+            crops[region.engine] += len(expand_region(region))
+    needed = sum(costs_ms[name] * count for name, count in crops.items())
+    share = needed / recipe.latency_budget_ms
+    told = (
+        f"{sum(crops.values())} crops a unit take {needed:.1f} ms of inference, {share:.0%} of the "
+        f"budget of {recipe.latency_budget_ms:g} ms"
+    )
+    if share < BUDGET_SHARE:
+        return Finding("OK", "budget", told)
+    remedy = "a smaller engine, fewer regions, more threads or a larger budget would help"
+    return Finding("FAIL" if share >= 1 else "WARN", "budget", f"{told}; {remedy}")
+
+
+def parts(station: Station) -> Iterator[Finding]:
+    """Rules and alignment pictures that the recipe names."""
+    for name, path in station.recipe.rules.items():
+        yield _attempt(f"rules {name}", f"{path} is sound", _open_rules, path)
+    for camera, spec in station.recipe.alignment.items():
+        yield _attempt(f"alignment {camera}", f"by {spec.method}", open_alignment, spec)
+
+
+def _open_rules(path: Path) -> None:
+    load(RULES)(path)
+
+
+def disk(station: Station) -> Iterator[Finding]:
+    """What one durable commit costs on the disk of the verdict log."""
+    try:
+        p50, p99 = measure_sync(_existing(station.settings.store))
+    except (EdgeInspectorError, OSError) as error:
+        yield Finding("FAIL", "disk", str(error))
+        return
+    told = f"a commit takes {p50:.2f} ms (median), {p99:.2f} ms (99th percentile)"
+    if p99 > SYNC_LIMIT_MS:
+        remedy = f"the limit is {SYNC_LIMIT_MS:g} ms; put the store on a faster disk"
+        yield Finding("WARN", "disk", f"{told}; {remedy}")
+    else:
+        yield Finding("OK", "disk", told)
+
+
+CHECKS: tuple[Check, ...] = (
+    wires,
+    folders,
+    ports,
+    plugins,
+    identity,
+    clocks,
+    parts,
+    engines,
+    promise,
+    disk,
+)
+
+
+def _binds(source: ZmqSource) -> bool:
+    return source.type != "zmq-sub" if source.bind is None else source.bind
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(above for above in (folder, *folder.parents) if above.is_dir())
+
+
+def _attempt(subject: str, told: str, call: Callable[..., object], *given: object) -> Finding:
+    try:
+        call(*given)
+    except EdgeInspectorError as error:
+        return Finding("FAIL", subject, str(error))
+    return Finding("OK", subject, told)

@@ -1,0 +1,63 @@
+"""
+Writes line.txt, test.txt and dev.txt: the exact versions that `make` installs.
+
+Resolves the ranges of pyproject.toml in fresh environments: `lock.py NEWER OLDER`, OLDER being
+Python 3.10. Markers tell the two apart where the older one needs another version; torch and the
+other tools of dev.txt are for NEWER only.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = {
+    "line": ["-e", "."],
+    "test": ["--group", "test"],
+    "dev": ["-e", ".[train,ort]", "--group", "dev"],
+}
+HEADER = "# Written by `make lock` from the ranges in pyproject.toml; do not edit.\n"
+Pins = dict[str, str]
+
+
+def main(newer: str, older: str) -> None:
+    """Resolve with both interpreters and write the files beside this one."""
+    new, old = resolve(newer, list(STEPS)), resolve(older, ["line", "test"])
+    written: set[str] = set()
+    for step, below in (("line", ""), ("test", "-r line.txt\n"), ("dev", "-r test.txt\n")):
+        names = {*new[step], *old.get(step, {})} - written
+        written |= names
+        lines = [
+            line for name in sorted(names, key=str.lower) for line in pin(name, new, old, step)
+        ]
+        (ROOT / "requirements" / f"{step}.txt").write_text(HEADER + below + "".join(lines))
+
+
+def resolve(python: str, steps: list[str]) -> dict[str, Pins]:
+    """The versions present after each step in a fresh environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        pip = [f"{folder}/bin/python", "-m", "pip"]
+        subprocess.run([*pip, "install", "-q", "-U", "pip"], check=True)
+        found = {}
+        for step in steps:
+            subprocess.run([*pip, "install", "-q", *STEPS[step]], check=True, cwd=ROOT)
+            freeze = [*pip, "freeze", "--exclude-editable"]
+            text = subprocess.run(freeze, check=True, capture_output=True, text=True).stdout
+            pins = [line.partition("==") for line in text.splitlines() if "==" in line]
+            found[step] = {name: version.partition("+")[0] for name, _, version in pins}
+    return found
+
+
+def pin(name: str, new: dict[str, Pins], old: dict[str, Pins], step: str) -> list[str]:
+    """The line of one package, or one line for each interpreter."""
+    newer, older = new[step].get(name), old.get(step, new[step]).get(name)
+    if newer == older:
+        return [f"{name}=={newer}\n"]
+    lines = [f'{name}=={newer} ; python_version >= "3.11"\n'] if newer else []
+    return lines + ([f'{name}=={older} ; python_version < "3.11"\n'] if older else [])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
