@@ -1,0 +1,141 @@
+"""Ingest started for real, with the test in core's place: it grants slots and reads heads."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+
+from edge_inspector import channel, clock, slots
+from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Ready, Stop
+from edge_inspector.ingest import IngestConfig
+from edge_inspector.records import FrameHead
+from edge_inspector.slots import Slots
+from edge_inspector.wire.pixels import to_array
+
+SLOT_BYTES = 1024 * 1024
+
+
+class Core:
+    """Core's side of the line to one ingest process."""
+
+    def __init__(self, sources, *, slots_granted=8, slot_bytes=SLOT_BYTES, **config):
+        self.fd = slots.create(max(slots_granted, 1), slot_bytes)
+        self.slots = Slots(self.fd, slot_bytes, writable=False)
+        self.counters = Counter()
+        self.alive_ns = []
+        self.early = []
+        values = {
+            "station": "st1",
+            "recipe": "board",
+            "cameras": ("main", "side"),
+            "recipes": ("board",),
+            "sources": tuple(sources),
+            "slot_bytes": slot_bytes,
+            "max_pixels": 4_000_000,
+            **config,
+        }
+        self.line, theirs = channel.pair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "edge_inspector.ingest"),
+                    *("--channel-fd", str(theirs.fileno()), "--slots-fd", str(self.fd)),
+                    *("--config", IngestConfig(**values).encode()),
+                ],
+                pass_fds=(theirs.fileno(), self.fd),
+                env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "4000000"},
+            )
+        self.granted = slots_granted
+
+    def start(self):
+        """Wait until its sockets are bound, grant the slots."""
+        self.started = self.message(Ready, Failed)
+        if isinstance(self.started, Ready):
+            self.line.send(Grant(tuple(range(self.granted))))
+        return self
+
+    def message(self, *kinds, timeout_s=10.0):
+        """The next message of these kinds; counters are added up on the way."""
+        give_up_ns = clock.now_ns() + timeout_s * 1e9
+        while True:
+            left_s = max(0, give_up_ns - clock.now_ns()) / 1e9
+            if not select.select([self.line.fileno()], [], [], left_s)[0]:
+                raise TimeoutError(f"no {kinds} within {timeout_s} s")
+            message = self.line.receive()
+            if isinstance(message, Alive):
+                self.counters.update(message.counters)
+                self.alive_ns.append(clock.now_ns())
+            if message is None or isinstance(message, kinds):
+                return message
+
+    def frame(self, *, keep=False, timeout_s=10.0) -> FrameHead:
+        """The next head; its slot is granted again at once unless the test keeps it."""
+        arrived = self.message(Arrived, timeout_s=timeout_s)
+        assert arrived is not None, "ingest is gone"
+        head = arrived.head
+        self.pixels = None
+        if head.slot >= 0:
+            view = self.slots.view(head.slot, head.size)
+            self.pixels = None if head.fault else view.copy()
+            if not keep:
+                self.line.send(Grant((head.slot,)))
+        return head
+
+    def array(self, head):
+        """Pixels of the last frame as a worker sees them."""
+        return to_array(head, self.pixels, 4_000_000)
+
+    def answer(self, head, text="OK"):
+        self.line.send(Answer(head.ticket, text))
+
+    def until_counted(self, name, timeout_s=5.0):
+        give_up_ns = clock.now_ns() + timeout_s * 1e9
+        while not self.counters[name] and clock.now_ns() < give_up_ns:
+            self.message(Alive)
+        return self.counters[name]
+
+    def hang_up(self):
+        """As if core had died."""
+        self.line.close()
+        self.line, other = channel.pair()
+        other.close()
+
+    def close(self):
+        self.line.send(Stop())
+        try:
+            status = self.process.wait(5)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.line.close()
+            self.slots.close()
+            os.close(self.fd)
+        return status
+
+
+@pytest.fixture
+def start_ingest():
+    """Starts an ingest process on the given sources; it must leave in peace at the end."""
+    with ExitStack() as stack:
+
+        def start(*sources, **config):
+            core = Core(sources, **config)
+            stack.callback(core.close)
+            return core.start()
+
+        yield start
+
+
+@pytest.fixture
+def endpoint():
+    """A free TCP endpoint of loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
