@@ -274,7 +274,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _binds(source: ZmqSource) -> bool:
-    return source.type != "zmq-sub" if source.bind is None else source.bind
+    return source.type != "zmq-sub" or bool(source.bind)
 
 
 def _existing(folder: Path) -> Path:
