@@ -26,7 +26,7 @@ class AnomalyScorer:
                 f"outputs {', '.join(manifest.outputs)}; an anomaly scorer needs score, anomaly_map"
             )
         shape = manifest.input
-        self.input_shape = (shape.height, shape.width, shape.channels)
+        self.input_shape: tuple[int, int, int] = (shape.height, shape.width, shape.channels)
         self._session = session
 
     def score(self, crops: Sequence[Crop]) -> list[Score]:

@@ -29,12 +29,17 @@ _AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIEN
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One labelled image; images of one `group` show the same thing and share a split."""
+    """
+    One labelled image; images of one `group` show the same thing and share a split.
+
+    Where units are seen by several cameras, `camera` names one and `group` is the unit.
+    """
 
     path: Path
     label: str
     split: str
     group: str = ""
+    camera: str = ""
 
 
 def is_good(label: str) -> bool:
@@ -109,7 +114,7 @@ def _from_csv(path: Path) -> list[Item]:
             if absent:
                 raise DataError(
                     f"{path}: the header lacks {', '.join(sorted(absent))}; "
-                    "it must read path,label,split[,group]"
+                    "it must read path,label,split[,group[,camera]]"
                 )
             for row in rows:
                 items.append(_item(row, base, f"{path}:{rows.line_num}"))
@@ -125,7 +130,7 @@ def _item(row: dict[str, str | None], base: Path, place: str) -> Item:
         raise DataError(f"{place}: path and label must not be empty")
     if split not in SPLITS:
         raise DataError(f"{place}: split '{split}'; it must be one of {', '.join(SPLITS)}")
-    return Item(base / name, label, split, row.get("group") or "")
+    return Item(base / name, label, split, row.get("group") or "", row.get("camera") or "")
 
 
 def _check_files(path: Path, items: list[Item]) -> None:

@@ -1,0 +1,147 @@
+"""`calibrate`: sets the threshold of a recipe from good units, with the overkill it promises."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_inspector.bundle import open_engine
+from edge_inspector.errors import DataError, Misuse
+from edge_inspector.inspector import open_inspector
+from edge_inspector.recipe import Calibration, load_recipe
+from edge_inspector.studies.calibrate import Calibrated, calibrate, units_needed
+from edge_inspector.studies.calibrate_recipe import (
+    Collected,
+    Evidence,
+    collect,
+    engine_evidence,
+    good_units,
+    one_region_recipe,
+    recipe_evidence,
+    write_calibration,
+)
+from edge_inspector.studies.dataset import SPLITS, Item, read_image, read_items
+from edge_inspector.studies.evaluate import open_target
+
+BACKENDS = ("openvino", "onnxruntime")
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `calibrate`."""
+    parser.add_argument("target", type=Path, help="recipe.toml, or an engine's folder with --out")
+    parser.add_argument("--data", type=Path, required=True, help="CSV or folder of labelled images")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="default: val")
+    parser.add_argument("--overkill", type=float, default=0.01, help="unit overkill rate to keep")
+    parser.add_argument("--confidence", type=float, default=0.95, help="default: 0.95")
+    parser.add_argument("--strict", action="store_true", help="refuse when units are too few")
+    parser.add_argument("--backend", action="append", help="runtime to use, in order of preference")
+    parser.add_argument("--threads", type=int, default=1, help="as on the line; default: 1")
+    parser.add_argument("--out", type=Path, help="recipe to write for an engine's folder")
+    parser.add_argument("--json", action="store_true", help="print the report as one object")
+
+
+def run_calibrate(args: argparse.Namespace) -> int:
+    """Score good units, set the threshold, write it into the recipe."""
+    for name in ("overkill", "confidence"):
+        if not 0 < getattr(args, name) < 1:
+            raise Misuse(f"--{name} is {getattr(args, name):g}; it must lie between 0 and 1")
+    items = read_items(args.data)
+    collected, found, table = _engine(args, items) if args.target.is_dir() else _recipe(args, items)
+    report = _report(args, collected, found, table)
+    print(json.dumps(report) if args.json else _text(report))
+    return 0
+
+
+def _recipe(
+    args: argparse.Namespace, items: Sequence[Item]
+) -> tuple[Collected, Calibrated, Calibration]:
+    recipe = load_recipe(args.target).model_copy(update={"calibration": None})
+    digests = {name: open_engine(folder).digest for name, folder in recipe.engines.items()}
+    units = good_units(items, args.split, recipe.cameras)
+    with open_inspector(
+        recipe, backends=args.backend or BACKENDS, threads=args.threads
+    ) as inspector:
+        collected = _collect(units, recipe_evidence(inspector))
+        found = _calibrate(args, collected)
+        table = found.document(args.overkill, args.confidence, inspector.backend, digests)
+    write_calibration(args.target, table)
+    return collected, found, table
+
+
+def _engine(
+    args: argparse.Namespace, items: Sequence[Item]
+) -> tuple[Collected, Calibrated, Calibration]:
+    if args.out is None:
+        raise Misuse(f"{args.target} is an engine, which never changes; give --out for the recipe")
+    engine = open_engine(args.target)
+    name = engine.manifest.name
+    units = good_units(items, args.split, ("main",))
+    with open_target(args.target, args.backend or BACKENDS, args.threads) as target:
+        collected = _collect(units, engine_evidence(target))
+        found = _calibrate(args, collected)
+        table = found.document(
+            args.overkill, args.confidence, target.backend, {name: engine.digest}
+        )
+    sizes = {read_image(Path(unit)).shape[:2] for unit in collected.units}
+    shape = engine.manifest.input
+    height, width = sizes.pop() if len(sizes) == 1 else (shape.height, shape.width)
+    one_region_recipe(args.target, name, (width, height), table, args.out)
+    return collected, found, table
+
+
+def _collect(units: Sequence[Sequence[Item]], evidence: Evidence) -> Collected:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("units", total=len(units))
+        return collect(units, evidence, lambda done, _: progress.update(task, completed=done))
+
+
+def _calibrate(args: argparse.Namespace, collected: Collected) -> Calibrated:
+    found = calibrate(collected.scores, collected.names, args.overkill, args.confidence)
+    if args.strict and found.provisional:
+        raise DataError(
+            f"{found.units} good units promise {found.promised_overkill:.2%} overkill; "
+            f"{args.overkill:.2%} needs {units_needed(args.overkill, args.confidence)}. "
+            "Add units or leave --strict out; nothing was written"
+        )
+    return found
+
+
+def _report(
+    args: argparse.Namespace, collected: Collected, found: Calibrated, table: Calibration
+) -> dict[str, Any]:
+    return {
+        "recipe": str(args.out if args.target.is_dir() else args.target),
+        **table.model_dump(mode="json", exclude={"regions", "set_aside"}),
+        "units_needed": units_needed(args.overkill, args.confidence),
+        "regions": len(table.regions),
+        "set_aside": {
+            collected.units[index]: round(float(found.unit_scores[index]), 4)
+            for index in found.set_aside
+        },
+        "skipped": collected.skipped,
+    }
+
+
+def _text(report: dict[str, Any]) -> str:
+    lines = [
+        f"{report['recipe']}: threshold {report['threshold']:.4g} from {report['units']} good "
+        f"units, {report['regions']} regions, on {report['backend']}",
+        f"unit overkill at most {report['promised_overkill']:.3%} "
+        f"with {report['confidence']:.0%} confidence, asked for {report['overkill']:.3%}",
+    ]
+    if report["provisional"]:
+        lines.append(
+            f"PROVISIONAL: the promise asked for needs {report['units_needed']} good units"
+        )
+    for name, score in report["set_aside"].items():
+        lines.append(f"set aside as probably defective, score {score}: {name}")
+    for name, reason in report["skipped"].items():
+        lines.append(f"skipped {name}: {reason}")
+    return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""`evaluate`: an engine's or the rules' figures on labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_inspector.errors import Misuse
+from edge_inspector.studies.dataset import SPLITS, read_items
+from edge_inspector.studies.evaluate import baselines, evaluate, open_target
+from edge_inspector.studies.metrics import rounded
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `evaluate`."""
+    parser.add_argument("target", type=Path, help="an engine's folder, or a TOML file of rules")
+    parser.add_argument("--data", type=Path, required=True, help="CSV or folder of labelled images")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--threshold", type=float, help="raw score at or above which a unit fails")
+    parser.add_argument(
+        "--overkill",
+        type=float,
+        default=0.005,
+        help="share of the validation split's good units that the threshold fails (default 0.005)",
+    )
+    parser.add_argument(
+        "--backend", action="append", help="runtime to use; the default is openvino, onnxruntime"
+    )
+    parser.add_argument(
+        "--baselines", action="store_true", help="AUROC of image size and of mean colour alone"
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the report to OUT")
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Score, print, and keep the report where it was asked for."""
+    if not 0 <= args.overkill < 1:
+        raise Misuse(f"--overkill is {args.overkill:g}; it is a share, 0 or more and below 1")
+    items = read_items(args.data)
+    console = Console(stderr=True)
+    with (
+        open_target(args.target, args.backend or ("openvino", "onnxruntime")) as target,
+        Progress(console=console, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("images", total=None)
+        report = evaluate(
+            items,
+            target,
+            args.split,
+            threshold=args.threshold,
+            overkill=args.overkill,
+            tick=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if args.baselines:
+        report["baselines"] = baselines(items, args.split)
+    text = json.dumps(rounded(report, 9), indent=2)
+    if args.json is not None:
+        args.json.write_text(text + "\n", encoding="utf-8")
+    _print(rounded(report, 4))
+    return 0
+
+
+def _print(report: dict[str, Any]) -> None:
+    classes = report["per_class"]
+    at = report["recall_at_overkill"].get("0.005")
+    print(
+        f"{report['engine']} on {report['backend']}, {report['images']} images of "
+        f"'{report['split']}', {report['corrupt']} corrupt, {report['uninspected']} uninspected"
+    )
+    print(f"AUROC {report['auroc']}  average precision {report['average_precision']}")
+    print(
+        f"threshold {report['threshold']}: overkill {report['overkill_rate']} "
+        f"{report['overkill_interval']}, recall {report['recall']} {report['recall_interval']}, "
+        f"F1 {report['f1']}"
+    )
+    for label, figures in classes.items():
+        recall = f", recall at 0.5 % overkill {at['per_class'][label]}" if at else ""
+        print(f"  {label}: {figures['count']} images, AUROC {figures['auroc']}{recall}")
+    for name, value in report.get("baselines", {}).items():
+        print(f"{name} {value}")
+    print(f"latency ms p50 {report['latency_ms']['p50']} p99 {report['latency_ms']['p99']}")
