@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,21 +18,22 @@ from dataclasses import dataclass
 import structlog
 
 from edge_inspector import clock
-from edge_inspector.channel import Alive, Answer, Arrived, Done, Failed, Grant, Job, Message, Ready
+from edge_inspector.channel import Alive, Answer, Arrived, Done, Failed, Grant, Message, Ready
 from edge_inspector.children import Child
 from edge_inspector.docket import Docket
 from edge_inspector.docket import words as d
 from edge_inspector.errors import Breakage, Misuse, StoreFault
 from edge_inspector.metrics import Metrics
 from edge_inspector.outbox import Outbox
+from edge_inspector.pool import Pool
 from edge_inspector.protocols import Sink
-from edge_inspector.records import Committed, FrameHead, FrameKey
+from edge_inspector.records import Committed, FrameKey
 from edge_inspector.wire import telemetry
 
-JOBS_PER_WORKER = 2
-"""One in hand and one waiting, so that a worker never idles for a round trip."""
 DRAIN_S = 4.0
 WATCH_S = 0.05
+SWITCH_S = 0.0005
+"""The writer thread must not wait 5 ms for the loop to let go of the interpreter."""
 STATE_NS = 1_000_000_000
 EXIT_STORE_FAULT = 74
 
@@ -62,10 +64,10 @@ class Daemon:
         self._log = structlog.get_logger("edge_inspector")
         self._free: set[int] = set(range(parts.slots))
         self._granted: set[int] = set()
-        self._jobs: dict[Child, dict[FrameKey, Job]] = {}
         self._ready: set[str] = set()
         self._sinks: Sequence[Sink] = ()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_ns: int | None = None
         self._stopping = asyncio.Event()
         self._fault: Exception | None = None
         self._changed = asyncio.Event()
@@ -80,35 +82,37 @@ class Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         self._loop = loop
         aborted = self._parts.outbox.open(on_batch=self._on_batch, on_fault=self._on_fault)
-        workers = [
-            self._parts.worker(f"worker-{i}", self._from_worker, self._worker_lost)
-            for i in range(self._parts.workers)
-        ]
+        self._pool = Pool(
+            [
+                self._parts.worker(f"worker-{i}", self._from_worker, self._worker_lost)
+                for i in range(self._parts.workers)
+            ],
+            self._parts.hang_ms,
+        )
         ingest = self._parts.ingest(self._from_ingest, self._ingest_lost)
         self._ingest = ingest
         try:
-            await self._start(workers, ingest, aborted)
+            await self._start(ingest, aborted)
             watch = loop.create_task(self._watch())
             await self._stopping.wait()
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
         finally:
-            await self._shut_down(workers, ingest)
+            await self._shut_down(ingest)
         if self._fault is not None:
             raise self._fault
         return 0
 
-    async def _start(self, workers: Sequence[Child], ingest: Child, aborted: int) -> None:
-        for worker in workers:
-            self._jobs[worker] = {}
-            worker.start()
-        await self._until_ready({worker.name for worker in workers})
+    async def _start(self, ingest: Child, aborted: int) -> None:
+        self._pool.start()
+        await self._until_ready(self._pool.names)
         self._sinks = self._parts.open_sinks()
         ingest.start()
         self._grant()
         await self._until_ready({ingest.name})
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(SWITCH_S)
         for row in self._parts.outbox.recovered:
             self._publish(row)
         self._log.info("ready", aborted=aborted, head_vseq=self._parts.outbox.head())
@@ -118,14 +122,14 @@ class Daemon:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _shut_down(self, workers: Sequence[Child], ingest: Child) -> None:
+    async def _shut_down(self, ingest: Child) -> None:
         await ingest.stop(1.0)
         give_up_ns = clock.now_ns() + int(DRAIN_S * 1e9)
         while self._docket.next_due() is not None and clock.now_ns() < give_up_ns:
             if self._fault is not None:
                 break
             await asyncio.sleep(0.005)
-        await asyncio.gather(*(worker.stop(1.0) for worker in workers))
+        await self._pool.stop(1.0)
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.to_thread(self._parts.outbox.close)
@@ -150,12 +154,13 @@ class Daemon:
             self._from_child(child, message)
 
     def _from_worker(self, child: Child, message: Message) -> None:
-        if isinstance(message, Done):
-            self._jobs[child].pop(message.head.key, None)
-            self._step(d.Inspected(message.head.key, message.inspection))
-        else:
+        if not isinstance(message, Done):
             self._from_child(child, message)
-        self._offer_capacity()
+        elif self._pool.answered(child, message.head.key):
+            self._step(d.Inspected(message.head.key, message.inspection))
+        if isinstance(message, Ready):
+            self._pool.ready(child)
+        self._step(d.Capacity(self._pool.room))
 
     def _from_child(self, child: Child, message: Message) -> None:
         if isinstance(message, Ready):
@@ -170,10 +175,10 @@ class Daemon:
 
     def _worker_lost(self, child: Child) -> None:
         self._ready.discard(child.name)
-        lost, self._jobs[child] = tuple(self._jobs[child]), {}
+        lost = self._pool.lost(child)
         self._log.error("worker_lost", child=child.name, in_hand=len(lost))
         self._step(d.WorkerLost(lost, f"{child.name} died"))
-        self._offer_capacity()
+        self._step(d.Capacity(self._pool.room))
 
     def _ingest_lost(self, child: Child) -> None:
         self._ready.discard(child.name)
@@ -226,7 +231,9 @@ class Daemon:
             case d.Journal():
                 self._parts.outbox.journal(action.head, action.deadline_ns)
             case d.Dispatch():
-                self._dispatch(action.head, action.deadline_ns)
+                if not self._pool.give(action.head, action.deadline_ns):
+                    lost = d.WorkerLost((action.head.key,), "no worker took the frame")
+                    self._loop.call_soon(self._step, lost)
             case d.Commit():
                 self._parts.outbox.commit(action.verdict)
             case d.Publish():
@@ -238,15 +245,6 @@ class Daemon:
                 self._reply(action)
             case d.Note() | d.SequenceReset():
                 self._remark(action)
-
-    def _dispatch(self, head: FrameHead, deadline_ns: int) -> None:
-        job = Job(head, deadline_ns)
-        idle = [worker for worker in self._jobs if worker.name in self._ready]
-        worker = min(idle, key=lambda candidate: len(self._jobs[candidate]), default=None)
-        if worker is not None and worker.send(job):
-            self._jobs[worker][head.key] = job
-        else:
-            self._loop.call_soon(self._step, d.WorkerLost((head.key,), "no worker took the frame"))
 
     def _publish(self, row: Committed) -> None:
         for sink in self._sinks:
@@ -293,25 +291,23 @@ class Daemon:
         self._free.clear()
         return True
 
-    def _offer_capacity(self) -> None:
-        free = sum(
-            JOBS_PER_WORKER - len(jobs)
-            for worker, jobs in self._jobs.items()
-            if worker.name in self._ready
-        )
-        self._step(d.Capacity(max(free, 0)))
-
     def _arm(self) -> None:
+        due_ns = self._docket.next_due()
+        if due_ns == self._due_ns:
+            return
+        self._due_ns = due_ns
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due_ns = self._docket.next_due()
         if due_ns is not None:
-            self._timer = self._loop.call_at(due_ns / 1e9, self._step, d.Tick())
+            self._timer = self._loop.call_at(due_ns / 1e9, self._tick)
+
+    def _tick(self) -> None:
+        self._due_ns = None
+        self._step(d.Tick())
 
     async def _watch(self) -> None:
         """Say each second how it is, and end workers whose driver call never returns."""
-        hang_ns = self._parts.hang_ms * clock.NS_PER_MS
         said_ns = 0
         while True:
             await asyncio.sleep(WATCH_S)
@@ -319,12 +315,12 @@ class Daemon:
             if now - said_ns >= STATE_NS:
                 said_ns = now
                 self._say_state()
-            for worker, jobs in self._jobs.items():
-                if any(now > job.deadline_ns + hang_ns for job in jobs.values()):
-                    self._log.error("worker_hangs", child=worker.name)
-                    worker.kill()
+            self._pool.kill_hung(now, self._tell_hung)
+
+    def _tell_hung(self, worker: Child) -> None:
+        self._log.error("worker_hangs", child=worker.name, pid=worker.pid)
 
     def _say_state(self) -> None:
-        whole = len(self._ready) == len(self._jobs) + 1
+        whole = len(self._ready) == self._parts.workers + 1
         for sink in self._sinks:
             sink.publish_state(self._parts.outbox.head(), "ready" if whole else "degraded")
