@@ -112,11 +112,6 @@ def encode(row: Committed) -> tuple[bytes, bytes]:
     return topic.encode(), _ENCODER.encode(note(row))
 
 
-def encode_body(row: Committed) -> str:
-    """The JSON alone, as a request-mode publisher with `reply = "verdict"` gets it."""
-    return _ENCODER.encode(note(row)).decode()
-
-
 def encode_state(station: str, head_vseq: int, state: str) -> tuple[bytes, bytes]:
     """Topic and JSON of the station's state."""
     return f"v1/{station}/state".encode(), _ENCODER.encode(

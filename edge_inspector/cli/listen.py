@@ -1,0 +1,75 @@
+"""`listen`: the reference line controller, one verdict a line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from edge_inspector import clock
+from edge_inspector.client import Listener
+from edge_inspector.errors import Misuse
+from edge_inspector.records import Outcome
+from edge_inspector.wire.telemetry import VerdictNote
+
+
+def add_listen(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `listen`."""
+    parser.add_argument("uri", help="telemetry of a daemon, tcp://127.0.0.1:5572")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--count", type=int, help="leave after so many verdicts")
+    parser.add_argument("--seconds", type=float, help="leave after so long")
+    parser.add_argument("--station", help="only this station's verdicts")
+
+
+def run_listen(args: argparse.Namespace) -> int:
+    """0 when the verdicts asked for came whole, 1 when some were missed or did not come."""
+    if args.count is not None and args.count < 1:
+        raise Misuse(f"--count {args.count}; 1 or more")
+    heard = dropped = 0
+    with Listener(args.uri, station=args.station) as verdicts:
+        for verdict in _until(verdicts, args.seconds):
+            if verdicts.dropped > dropped:
+                missed, dropped = verdicts.dropped - dropped, verdicts.dropped
+                print(f"{missed} verdicts missed before #{verdict.vseq}", file=sys.stderr)
+            print(_json(verdict) if args.json else sentence(verdict), flush=True)
+            heard += 1
+            if heard == args.count:
+                break
+    return 1 if dropped or heard < (args.count or 0) else 0
+
+
+def _until(verdicts: Listener, seconds: float | None) -> Iterator[VerdictNote]:
+    if seconds is None:
+        yield from verdicts
+        return
+    give_up_ns = clock.now_ns() + int(seconds * 1e9)
+    while (left_ns := give_up_ns - clock.now_ns()) > 0:
+        verdict = verdicts.receive(timeout_ms=left_ns // clock.NS_PER_MS + 1)
+        if verdict is not None:
+            yield verdict
+
+
+def sentence(verdict: VerdictNote) -> str:
+    """One verdict for a person."""
+    what = verdict.outcome.value
+    if verdict.outcome is Outcome.FAIL:
+        what += f"({verdict.defect_class or 'unknown'})"
+    elif verdict.reason is not None:
+        what += f"({verdict.reason.value})"
+    score = "" if verdict.anomaly_score is None else f" score {verdict.anomaly_score:.3g}"
+    if score and verdict.threshold is not None:
+        score += f"/{verdict.threshold:.3g}"
+    late = "" if verdict.deadline_met else " late"
+    advisory = " advisory" if verdict.advisory else ""
+    unit = verdict.unit_id or verdict.unit_key
+    return (
+        f"#{verdict.vseq} {unit} {what}{score} {verdict.latency_us / 1000:.1f} ms{late}{advisory}"
+        + (f"  {verdict.detail}" if verdict.detail else "")
+    )
+
+
+def _json(verdict: VerdictNote) -> str:
+    return msgspec.json.encode(verdict).decode()
