@@ -204,7 +204,7 @@ def test_a_frame_with_a_fault_is_recorded_with_it(reason):
 
 def test_a_camera_that_the_recipe_does_not_have_is_bad_input():
     line = Line()
-    _, _ = line.offer(camera="sidewise", unit_id="1")
+    line.offer(camera="sidewise", unit_id="1")
     verdict = line.verdicts["u:s/1"]
     assert verdict.reason is Reason.BAD_INPUT
     assert "sidewise" in verdict.detail

@@ -226,6 +226,7 @@ class Docket:
         self._replies.journaled(part, conflict=event.conflict)
         if event.stored is not None:
             self._settle(event.stored, {} if event.conflict else unit.digests)
+            self._replies.settled(unit, event.stored)
         elif event.conflict:
             self._conflict(unit)
         self._desk.forget(part)

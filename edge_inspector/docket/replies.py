@@ -20,10 +20,9 @@ class Replies:
         self._act = act
 
     def expect(self, part: Part, head: FrameHead) -> None:
-        """Remember who waits for this frame's accept row and its unit's verdict."""
+        """Remember who waits for this frame's accept row, and after that for its unit's verdict."""
         if head.ticket:
             part.tickets.append(head.ticket)
-            part.unit.tickets.append(head.ticket)
 
     def refuse(self, head: FrameHead, text: str) -> None:
         """Other pixels under a known identity: noted, and never answered with the stored verdict."""
@@ -41,16 +40,17 @@ class Replies:
     def journaled(self, part: Part, *, conflict: bool) -> None:
         """The accept row is on disk."""
         if conflict:
-            part.unit.tickets = [t for t in part.unit.tickets if t not in part.tickets]
             self._act(Note(part.unit.key, IN_LOG, "conflict"))
         for ticket in part.tickets:
             self._act(_accepted(ticket, part.head, conflict=conflict))
+        part.unit.tickets += [] if conflict else part.tickets
         part.tickets.clear()
 
     def settled(self, unit: Unit, committed: Committed) -> None:
         """The verdict is on disk."""
         for ticket in unit.tickets:
             self._act(Reply(ticket, "verdict", committed=committed, final=True))
+        unit.tickets.clear()
 
     def stored(self, head: FrameHead, past: Past) -> None:
         """The verdict was on disk before this frame came."""
