@@ -24,10 +24,17 @@ class Parity:
 
 
 def compare(a: Session, b: Session, crops: Pixels) -> Parity:
-    """How far two sessions disagree about crops, uint8 (n, h, w, c); NaN counts as infinitely far."""
+    """
+    How far two sessions disagree about crops, uint8 (n, h, w, c); NaN counts as infinitely far.
+
+    Raises `ParityError` where their maps differ in shape.
+    """
     left, right = a.run(crops), b.run(crops)
     scores = _distance(left["score"].astype(np.float64), right["score"].astype(np.float64))
-    maps = np.abs(left["anomaly_map"].astype(np.int32) - right["anomaly_map"].astype(np.int32))
+    one, other = (found["anomaly_map"].astype(np.int32) for found in (left, right))
+    if one.shape != other.shape:
+        raise ParityError(f"the sessions give maps of {one.shape} and {other.shape}; one engine?")
+    maps = np.abs(one - other)
     worst = int(np.argmax(scores))
     return Parity(float(scores[worst]), int(maps.max()), worst)
 

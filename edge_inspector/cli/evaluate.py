@@ -67,10 +67,12 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def _print(report: dict[str, Any]) -> None:
     classes = report["per_class"]
+    strange = report["uninspected"]
     at = report["recall_at_overkill"].get("0.005")
     print(
         f"{report['engine']} on {report['backend']}, {report['images']} images of "
-        f"'{report['split']}', {report['corrupt']} corrupt, {report['uninspected']} uninspected"
+        f"'{report['split']}', {report['corrupt']} corrupt, "
+        f"uninspected {strange['good']} good and {strange['bad']} defective"
     )
     print(f"AUROC {report['auroc']}  average precision {report['average_precision']}")
     print(

@@ -24,6 +24,8 @@ from edge_inspector.manifest import Input
 from edge_inspector.parity import challenge
 from edge_inspector.protocols import Scorer
 from edge_inspector.records import Crop, Pixels, Roi
+from edge_inspector.rules.bga import RuleScorer
+from edge_inspector.rules.parameters import load_rules
 from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.studies import metrics
 from edge_inspector.studies.dataset import Item, is_good, load_crops, read_image
@@ -75,9 +77,6 @@ class Scored:
 def open_target(path: Path, backends: Sequence[str], threads: int = 1) -> Iterator[Target]:
     """An engine's folder, challenged first, or a TOML file of rules."""
     if path.is_file():
-        from edge_inspector.rules.bga import RuleScorer
-        from edge_inspector.rules.parameters import load_rules
-
         rules = RuleScorer(load_rules(path))
         height, width, channels = rules.input_shape
         shape = Input(height=height, width=width, channels=1 if channels == 1 else 3)
@@ -147,7 +146,10 @@ def evaluate(
         "split": split,
         "images": len(scored.items),
         "corrupt": len(scored.corrupt) + len(held_out.corrupt),
-        "uninspected": len(scored.uninspected),
+        "uninspected": {
+            "good": sum(is_good(item.label) for item in scored.uninspected),
+            "bad": sum(not is_good(item.label) for item in scored.uninspected),
+        },
         **figures(scored, limit),
         "threshold_from": "given" if threshold is not None else f"val, {overkill:g} of its good",
         "recall_at_overkill": _recalls(scored, held_out),
