@@ -18,17 +18,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("edge_inspector.cli.check", "says what is wrong with a station before the line does"),
     "simulate": ("edge_inspector.cli.simulate", "publishes frames of a simulated line"),
     "listen": ("edge_inspector.cli.listen", "the reference line controller: prints verdicts"),
-    "compose": ("edge_inspector.cli.compose", "composes images with known defects"),
-    "train": ("edge_inspector.cli.train", "trains an engine from good images"),
     "evaluate": ("edge_inspector.cli.evaluate", "an engine's figures on labelled images"),
     "calibrate": ("edge_inspector.cli.calibrate", "sets a recipe's threshold from good units"),
     "inspect": ("edge_inspector.cli.inspect", "judges image files with a recipe or an engine"),
     "engine": ("edge_inspector.cli.engine", "shows, verifies and compares engines"),
-    "outbox": ("edge_inspector.cli.outbox", "reads the verdict log"),
-    "bench": ("edge_inspector.cli.bench", "measures this box"),
     "schema": ("edge_inspector.cli.schema", "writes the JSON Schemas of the documents"),
-    "rules": ("edge_inspector.cli.rules", "the rule-based inspector: shows and tunes it"),
-    "recipe": ("edge_inspector.cli.recipe", "starts and shows recipes"),
 }
 RUNTIMES = ("numpy", "opencv-python-headless", "pyzmq", "openvino", "onnxruntime", "tensorrt")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,7 +67,7 @@ def findings(station: Station) -> Iterator[Finding]:
 
 def wires(station: Station) -> Iterator[Finding]:
     """Documents that contradict each other."""
-    told = f"every one of the cameras {', '.join(station.recipe.cameras)} is fed"
+    told = f"station and recipe agree on cameras {', '.join(station.recipe.cameras)}"
     documents = (station.settings, station.recipe)
     yield _attempt("station", told, wiring.check_station, *documents)
 
@@ -94,17 +94,14 @@ def ports(station: Station) -> Iterator[Finding]:
     ]
     sinks = [sink for sink in station.settings.sinks if isinstance(sink, ZmqSinkSettings)]
     wanted += [("sink zmq", sink.endpoint, ()) for sink in sinks]
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    try:
+    with zmq.Context() as context, ExitStack() as held:
         for name, endpoint, allow in wanted:
             if endpoint.startswith("ipc://"):
                 yield _attempt(name, endpoint, sockets.check_bind, endpoint, allow)
             else:
-                socket = sockets.open_socket(context, zmq.PULL, hwm=1)
+                socket = held.enter_context(sockets.open_socket(context, zmq.PULL, hwm=1))
                 told = f"{endpoint} can be bound"
                 yield _attempt(name, told, sockets.bind, socket, endpoint, allow)
-    finally:
-        context.destroy(linger=0)
 
 
 def plugins(station: Station) -> Iterator[Finding]:
