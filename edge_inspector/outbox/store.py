@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from itertools import groupby
@@ -75,31 +76,39 @@ class Store:
     def close(self) -> None:
         """Close the file and let the next process in."""
         if self._db is not None:
-            self._db.close()
-            self._db = None
+            db, self._db = self._db, None
+            with contextlib.suppress(apsw.Error):  # all rows are in the write-ahead log already
+                db.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def write(self, batch: Sequence[Entry]) -> tuple[list[Answer], list[Committed]]:
         """Write a batch in one durable transaction; raises `apsw.Error` and keeps nothing of it."""
-        journaled: list[Answer] = []
-        committed: list[Committed] = []
-        before = self.head, self._chain
+        db, before = self._connection, (self.head, self._chain)
         try:
-            with self._connection:
-                for entry in batch:
-                    if isinstance(entry, Verdict):
-                        committed.append(self._commit(entry))
-                    elif isinstance(entry, int):
-                        self._trim(entry)
-                    else:
-                        journaled.append(self._journal(*entry))
+            db.execute("BEGIN IMMEDIATE")
+            journaled, committed = self._write_rows(batch)
+            db.execute("COMMIT")
         except apsw.Error:
             self.head, self._chain = before
+            if db.in_transaction:  # a full disk has rolled it back already
+                db.execute("ROLLBACK")
             raise
         self._raise_floor()
         return journaled, [_at(row, clock.now_ns()) for row in committed]
+
+    def _write_rows(self, batch: Sequence[Entry]) -> tuple[list[Answer], list[Committed]]:
+        journaled: list[Answer] = []
+        committed: list[Committed] = []
+        for entry in batch:
+            if isinstance(entry, Verdict):
+                committed.append(self._commit(entry))
+            elif isinstance(entry, int):
+                self._trim(entry)
+            else:
+                journaled.append(self._journal(*entry))
+        return journaled, committed
 
     def outdated(
         self, connection: apsw.Connection, oldest_utc_ns: int, max_bytes: int
