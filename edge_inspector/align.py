@@ -29,7 +29,8 @@ class Aligner(Protocol):
 
 
 def open_alignment(spec: Outline | Template | Fiducials | None) -> Aligner:
-    """The aligner a recipe asks for; without one the frame is taken as it comes.
+    """
+    The aligner a recipe asks for; without one the frame is taken as it comes.
 
     Raises `DocumentError` when an image that `spec` names cannot be used.
     """

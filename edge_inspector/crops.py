@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.errors import Misuse, Uninspectable
-from edge_inspector.pixels import check, eight_bit, without_colour
+from edge_inspector.pixels import check, eight_bit, pose_matrix, without_colour
 from edge_inspector.recipe import Grid, Recipe, Region
 from edge_inspector.records import Box, Crop, Pixels, Pose, Reason, Roi
 
@@ -145,13 +145,6 @@ def _whole_box(low: NDArray[np.float64], high: NDArray[np.float64]) -> Box:
     x, y = (math.floor(value + 1e-6) for value in low)
     right, bottom = (math.ceil(value - 1e-6) for value in high)
     return x, y, right - x, bottom - y
-
-
-def pose_matrix(pose: Pose) -> NDArray[np.float64]:
-    """Reference px to frame px, 2 x 3."""
-    angle = math.radians(pose.angle_deg)
-    cosine, sine = pose.scale * math.cos(angle), pose.scale * math.sin(angle)
-    return np.array([[cosine, sine, pose.dx], [-sine, cosine, pose.dy]])
 
 
 def _crop_to_frame(box: Box, pose: Pose, height: int, width: int) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
-"""Pixels of any kind a frame may have, made uint8 grey or BGR."""
+"""Pixels of any kind a frame may have, made uint8 grey, and where a pose puts them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.errors import Uninspectable
-from edge_inspector.records import Pixels, Reason
+from edge_inspector.records import Pixels, Pose, Reason
 
 EIGHT_BIT = 255.0 / 65535.0
 """uint16 pixels fill their 16 bits (mono16); nothing is guessed from the values in a frame."""
@@ -46,3 +47,10 @@ def eight_bit(pixels: NDArray[Any]) -> Pixels:
 def grey(pixels: NDArray[Any]) -> Pixels:
     """uint8 grey, shape (h, w)."""
     return eight_bit(without_colour(check(pixels)))
+
+
+def pose_matrix(pose: Pose) -> NDArray[np.float64]:
+    """Reference px to frame px, 2 x 3."""
+    angle = math.radians(pose.angle_deg)
+    cosine, sine = pose.scale * math.cos(angle), pose.scale * math.sin(angle)
+    return np.array([[cosine, sine, pose.dx], [-sine, cosine, pose.dy]])
