@@ -91,6 +91,11 @@ def _engine(
     sizes = {read_image(Path(unit)).shape[:2] for unit in collected.units}
     shape = engine.manifest.input
     height, width = sizes.pop() if len(sizes) == 1 else (shape.height, shape.width)
+    if sizes:
+        Console(stderr=True).print(
+            f"The images differ in size; the recipe's region is {width}x{height} px, "
+            "so send frames of that size."
+        )
     one_region_recipe(args.target, name, (width, height), table, args.out)
     return collected, found, table
 
