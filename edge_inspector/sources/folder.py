@@ -42,6 +42,8 @@ class FolderSource:
             images_in(self._path)
         elif not self._path.is_file():
             raise Misuse(f"'{source.uri}' is neither a folder nor a video file; mend the uri")
+        elif next(video_frames(self._path), None) is None:
+            raise Misuse(f"'{self._path}' has no frame that OpenCV reads; convert it to MP4 or AVI")
 
     def run(self, offer: Offer) -> None:
         """Offer everything once, or over and over where `repeat` says so."""
@@ -122,11 +124,9 @@ def read_image(path: Path) -> bytes | NDArray[Any] | None:
 
 
 def video_frames(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Frames of a video file as BGR, named by file and number from 1."""
+    """Frames of a video file as BGR, named by file and number from 1; none when it is no video."""
     capture = cv2.VideoCapture(str(path))
     try:
-        if not capture.isOpened():
-            raise Misuse(f"'{path}' cannot be opened as a video; convert it to MP4 or AVI")
         number = 0
         while (read := capture.read())[0]:
             number += 1

@@ -15,7 +15,6 @@ import pytest
 from edge_inspector import channel, clock, slots
 from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Ready, Stop
 from edge_inspector.ingest import IngestConfig
-from edge_inspector.records import FrameHead
 from edge_inspector.slots import Slots
 from edge_inspector.wire.pixels import to_array
 
@@ -28,7 +27,7 @@ class Core:
     def __init__(self, sources, *, slots_granted=8, slot_bytes=SLOT_BYTES, **config):
         self.fd = slots.create(max(slots_granted, 1), slot_bytes)
         self.slots = Slots(self.fd, slot_bytes, writable=False)
-        self.counters = Counter()
+        self.counters: Counter[str] = Counter()
         self.alive_ns = []
         self.early = []
         values = {
@@ -75,7 +74,7 @@ class Core:
             if message is None or isinstance(message, kinds):
                 return message
 
-    def frame(self, *, keep=False, timeout_s=10.0) -> FrameHead:
+    def frame(self, *, keep=False, timeout_s=10.0):
         """The next head; its slot is granted again at once unless the test keeps it."""
         arrived = self.message(Arrived, timeout_s=timeout_s)
         assert arrived is not None, "ingest is gone"
@@ -90,6 +89,7 @@ class Core:
 
     def array(self, head):
         """Pixels of the last frame as a worker sees them."""
+        assert self.pixels is not None
         return to_array(head, self.pixels, 4_000_000)
 
     def answer(self, head, text="OK"):

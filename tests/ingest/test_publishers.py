@@ -1,6 +1,7 @@
 """Publishers as lines have them: the real imagezmq, and the array recipe of pyzmq's documentation."""
 
 import threading
+from typing import Any
 
 import cv2
 import imagezmq
@@ -30,6 +31,10 @@ def send_array(socket, A, flags=0, copy=True, track=False):  # noqa: N803 - as d
     )
     socket.send_json(md, flags | zmq.SNDMORE)
     return socket.send(A, flags, copy=copy, track=track)
+
+
+def decoded(jpeg) -> Any:
+    return cv2.imdecode(jpeg, cv2.IMREAD_UNCHANGED)
 
 
 def in_background(work):
@@ -62,7 +67,7 @@ def test_imagezmq_jpeg_requests_are_answered(start_ingest, endpoint, image):
         core.answer(head, "NO shed")
         sends.join()
     assert (head.camera, head.codec) == ("side", "jpeg")
-    assert np.array_equal(core.array(head), cv2.imdecode(jpeg, cv2.IMREAD_UNCHANGED))
+    assert np.array_equal(core.array(head), decoded(jpeg))
     assert replies == [b"NO shed"]
 
 
@@ -92,7 +97,7 @@ def test_imagezmq_publishes_images_and_jpegs(start_ingest, endpoint, image):
         sender.send_jpg("main", jpeg)
         while (head := core.frame()).codec != "jpeg":
             pass
-    assert np.array_equal(core.array(head), cv2.imdecode(jpeg, cv2.IMREAD_UNCHANGED))
+    assert np.array_equal(core.array(head), decoded(jpeg))
     assert head.key.epoch == first.key.epoch
 
 
