@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_inspector.errors import Uninspectable
+from edge_inspector.errors import Misuse, Uninspectable
 from edge_inspector.pixels import check, eight_bit, grey, pose_matrix, without_colour
 from edge_inspector.recipe import Outline
 from edge_inspector.records import Pixels, Pose, Reason
@@ -53,11 +53,16 @@ class _Body:
 
 
 class OutlineAligner:
-    """Maps the found body to `size` px of the reference, less the margin on each side."""
+    """Maps the found body to `size` px of the reference less the margin on each side."""
 
     def __init__(self, spec: Outline) -> None:
         self._spec = spec
         self._width, self._height = (side - 2 * spec.margin_px for side in spec.size)
+        if min(self._width, self._height) < 1:
+            raise Misuse(
+                f"outline: margin_px = {spec.margin_px} leaves nothing of size {spec.size[0]} x "
+                f"{spec.size[1]}; use less than half of the shorter side"
+            )
 
     def find(self, pixels: NDArray[Any]) -> Pose:
         """Reference px to frame px; raises `Uninspectable`."""

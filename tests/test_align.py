@@ -23,12 +23,13 @@ from bench.align_scenes import (
 from bench.bench_align import compare
 from edge_inspector.align import open_alignment
 from edge_inspector.crops import cut
-from edge_inspector.errors import DocumentError, Uninspectable
+from edge_inspector.errors import DocumentError, Misuse, Uninspectable
 from edge_inspector.recipe import Fiducials, Outline, Template
 from edge_inspector.records import Pose, Roi
 
 cv2.setNumThreads(1)
 SCENE = Scene(shape=(640, 768), part_px=400, mark_px=26)
+PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "../shared/data/bga_poster"
 METHODS = ("outline", "template", "fiducials")
 
 
@@ -136,6 +137,18 @@ class TestAccuracy:
             assert turn <= 0.05
 
 
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the BGA poster's photographs are not here")
+def test_the_packages_of_the_bga_poster_are_found():
+    aligner = open_alignment(Outline(method="outline", size=(220, 256)))
+    for path in sorted(PHOTOGRAPHS.glob("*.jpg")):
+        photograph = cv2.imread(str(path))
+        assert photograph is not None
+        found = aligner.find(photograph)
+        assert found.scale == pytest.approx(0.89, abs=0.02), path.name
+        assert abs(found.angle_deg) < 1, path.name
+        assert found.score > 0.8, path.name
+
+
 class TestNeverAGuess:
     @pytest.mark.parametrize("method", METHODS)
     def test_frames_without_the_part_are_bad_input(self, method, part, found_by):
@@ -213,6 +226,11 @@ class TestNeverAGuess:
         frame = render(other, product(other), Pose(), np.random.default_rng(6))
         with pytest.raises(Uninspectable, match=r"max_residual_px is 1\.0"):
             found_by["fiducials"].find(frame)
+
+
+def test_a_margin_that_leaves_no_body_is_refused():
+    with pytest.raises(Misuse, match="margin_px = 128 leaves nothing of size 256 x 256"):
+        open_alignment(Outline(method="outline", margin_px=128))
 
 
 class TestImages:
