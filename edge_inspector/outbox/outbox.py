@@ -18,7 +18,7 @@ import apsw
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
-from edge_inspector.outbox.log import Log, connect, fault
+from edge_inspector.outbox.log import Log, connect, fault, preallocate
 from edge_inspector.outbox.store import Answer, Entry, Store
 from edge_inspector.records import Committed, FrameHead, Verdict
 
@@ -177,6 +177,7 @@ def measure_sync(folder: Path, commits: int = 200) -> tuple[float, float]:
         connection = connect(path, writable=True)
         try:
             connection.execute("CREATE TABLE IF NOT EXISTS probe(body BLOB)")
+            preallocate(connection)
             for _ in range(commits):
                 started_ns = clock.now_ns()
                 connection.execute("INSERT INTO probe VALUES(zeroblob(600))")

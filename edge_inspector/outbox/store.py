@@ -23,6 +23,7 @@ from edge_inspector.outbox.log import (
     connect,
     fault,
     is_sound,
+    preallocate,
     stored,
 )
 from edge_inspector.records import Committed, FrameHead, FrameKey, Outcome, Reason, Verdict
@@ -62,6 +63,8 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.folder)
             self._db = self._database()
+            if self._max_pages is None:
+                preallocate(self._db)
             self._read_head()
             recovered = self._recover()
             _sync_folder(self.folder)
