@@ -24,6 +24,8 @@ SOFT = (5, 5)
 """Gaussian kernel that hides what linear interpolation does to sharp edges."""
 STEPS = 5
 MAX_STEP_PX = 2.0
+HUBER = 2.0
+"""Residuals count up to this many times their mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,10 @@ class Level:
         flat -= flat.mean()
         norm = max(float(np.linalg.norm(flat)), 1e-6)
         score = float(flat @ self._unit) / norm
-        step = self._solve @ (flat * (self._norm / norm))
+        # Huber's clipping: scratches and missing balls must not pull the patch aside.
+        residual = flat * (self._norm / (norm * max(score, 0.5))) - self._unit * self._norm
+        limit = HUBER * float(np.abs(residual).mean())
+        step = self._solve @ np.clip(residual, -limit, limit)
         turn = -float(step[2]) if len(step) > 2 else 0.0
         scored = Found(place.x, place.y, place.angle_deg, score, norm / self._norm)
         rotation = pose_matrix(Pose(angle_deg=place.angle_deg))[:, :2]

@@ -113,6 +113,13 @@ class TestAccuracy:
         found = found_by["outline"].find(frame)
         assert (found.dx, found.dy) == pytest.approx(tuple(SCENE.origin), abs=0.1)
 
+    def test_scratches_on_the_patch_hardly_move_it(self, part, found_by):
+        frame = seen(part, Pose())
+        x, y = (int(value) for value in SCENE.origin + 200)
+        cv2.line(frame, (x + 10, y - 100), (x + 60, y - 115), 110, 2)
+        found = found_by["template"].find(frame)
+        assert compare(SCENE, "template", Pose(), found)[0] <= 0.15
+
     def test_without_alignment_the_frame_is_the_reference(self):
         assert open_alignment(None).find(np.zeros((8, 8), np.uint8)) == Pose()
 
