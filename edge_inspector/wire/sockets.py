@@ -36,9 +36,13 @@ def open_socket(
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Connect; an absent peer is no error, and is not queued for either."""
+    """
+    Connect; an absent peer is no error, and is not queued for either.
+
+    A SUB is left without IMMEDIATE: with it, it subscribes only once it is read.
+    """
     check_endpoint(endpoint)
-    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.IMMEDIATE, int(socket.type != zmq.SUB))
     socket.setsockopt(zmq.IPV6, int("[" in endpoint))
     try:
         socket.connect(endpoint)
