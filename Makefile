@@ -35,7 +35,8 @@ lock:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: give PYTHON=python3.10 or newer" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python's venv is missing; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 
 $(LINE): requirements/line.txt pyproject.toml | $(BIN)/python
 	$(PIP) -r requirements/line.txt -e .

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "calibrate": ("edge_inspector.cli.calibrate", "sets a recipe's threshold from good units"),
     "inspect": ("edge_inspector.cli.inspect", "judges image files with a recipe or an engine"),
     "engine": ("edge_inspector.cli.engine", "shows, verifies and compares engines"),
+    "outbox": ("edge_inspector.cli.outbox", "shows, exports and verifies the verdict log"),
     "schema": ("edge_inspector.cli.schema", "writes the JSON Schemas of the documents"),
 }
 RUNTIMES = ("numpy", "opencv-python-headless", "pyzmq", "openvino", "onnxruntime", "tensorrt")
