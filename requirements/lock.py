@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = {
     "line": ["-e", "."],
-    "test": ["--group", "test"],
+    "test": ["-e", ".[ort]", "--group", "test"],
     "dev": ["-e", ".[train,ort]", "--group", "dev"],
 }
 HEADER = "# Written by `make lock` from the ranges in pyproject.toml; do not edit.\n"
@@ -24,14 +24,19 @@ Pins = dict[str, str]
 def main(newer: str, older: str) -> None:
     """Resolve with both interpreters and write the files beside this one."""
     new, old = resolve(newer, list(STEPS)), resolve(older, ["line", "test"])
-    written: set[str] = set()
-    for step, below in (("line", ""), ("test", "-r line.txt\n"), ("dev", "-r test.txt\n")):
-        names = {*new[step], *old.get(step, {})} - written
-        written |= names
-        lines = [
-            line for name in sorted(names, key=str.lower) for line in pin(name, new, old, step)
-        ]
-        (ROOT / "requirements" / f"{step}.txt").write_text(HEADER + below + "".join(lines))
+    old["dev"] = old["test"] | {n: v for n, v in new["dev"].items() if n not in new["test"]}
+    for step, below in (("line", None), ("test", "line"), ("dev", "test")):
+        added_new, added_old = added(new, step, below), added(old, step, below)
+        names = sorted({*added_new, *added_old}, key=str.lower)
+        lines = [line for name in names for line in pin(name, added_new, added_old)]
+        text = HEADER + (f"-r {below}.txt\n" if below else "") + "".join(lines)
+        (ROOT / "requirements" / f"{step}.txt").write_text(text)
+
+
+def added(found: dict[str, Pins], step: str, below: str | None) -> Pins:
+    """What a step installs that the one below it did not."""
+    present = found[below] if below else {}
+    return {name: version for name, version in found[step].items() if name not in present}
 
 
 def resolve(python: str, steps: list[str]) -> dict[str, Pins]:
@@ -50,9 +55,9 @@ def resolve(python: str, steps: list[str]) -> dict[str, Pins]:
     return found
 
 
-def pin(name: str, new: dict[str, Pins], old: dict[str, Pins], step: str) -> list[str]:
+def pin(name: str, new: Pins, old: Pins) -> list[str]:
     """The line of one package, or one line for each interpreter."""
-    newer, older = new[step].get(name), old.get(step, new[step]).get(name)
+    newer, older = new.get(name), old.get(name)
     if newer == older:
         return [f"{name}=={newer}\n"]
     lines = [f'{name}=={newer} ; python_version >= "3.11"\n'] if newer else []

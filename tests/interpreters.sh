@@ -1,10 +1,10 @@
 #!/bin/sh
 # Runs the line's tests on other interpreters: interpreters.sh MAIN_PYTHON VERSION...
-# Tests that need the training stack are left out: it is installed for the main one only.
+# Tests that need the training stack are left out: torch is there for the main one only.
 set -eu
 main=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 shift
-heavy='(import|from|importorskip\(") *(torch|onnx|onnxscript|onnxruntime|matplotlib|sklearn|scipy|edge_inspector\.(training|models))'
+heavy='(import|from|importorskip\(") *(torch|onnxscript|matplotlib|sklearn|scipy|edge_inspector\.(training|models))'
 
 find_python() {
     for python in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do

@@ -42,7 +42,7 @@ def test_the_line_has_all_it_needs_and_nothing_of_the_training_stack():
 
 
 def test_development_has_the_training_stack_but_no_driver_packages():
-    dev = names(pinned("dev"))
+    dev = names(pinned("test") + pinned("dev"))
     assert names(PROJECT["optional-dependencies"]["train"]) <= dev
     assert not [name for name in dev if name.startswith(("tensorrt", "nvidia", "pycuda"))]
 

@@ -56,13 +56,13 @@ def effective(settings: dict[str, Any], came_from: dict[str, str]) -> list[dict[
 
 def _show(console: Console, values: list[dict[str, Any]], found: list[Finding]) -> None:
     table = Table("key", "value", "from", title="Effective values", title_justify="left")
+    report = Table("", "what", "found", title="Findings", title_justify="left")
+    for last in (table.columns[1], report.columns[2]):
+        last.overflow = "fold"
     for row in values:
         shown = json.dumps(row["value"], ensure_ascii=False)
         table.add_row(row["key"], escape(printable(shown)), row["from"])
-    console.print(table)
-    report = Table("", "what", "found", title="Findings", title_justify="left")
     for finding in found:
-        colour = COLOURS[finding.level]
-        level = f"[{colour}]{finding.level}[/]"
+        level = f"[{COLOURS[finding.level]}]{finding.level}[/]"
         report.add_row(level, escape(finding.subject), escape(printable(finding.detail)))
-    console.print(report)
+    console.print(table, report)

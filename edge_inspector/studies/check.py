@@ -150,7 +150,7 @@ def promise(station: Station) -> Iterator[Finding]:
     recipe = station.recipe
     calibration = recipe.calibration
     if calibration is None:
-        if recipe.engines:
+        if any(region.engine for region in recipe.regions):
             detail = (
                 "has no threshold, so every unit is uninspected; run 'edge-inspector calibrate'"
             )
