@@ -1,1 +1,9 @@
-"""One network per file."""
+"""The networks, one a file, and what turns their reconstruction into evidence."""
+
+from __future__ import annotations
+
+ANOMALY_MODELS = {
+    "vae": "edge_inspector.models.vae:Vae",
+    "lean": "edge_inspector.models.lean:Lean",
+}
+"""Each takes (height, width, channels, standardise=) and is an `autoencoder.Autoencoder`."""

@@ -1,0 +1,88 @@
+"""`train anomaly`: good images to a sealed engine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from edge_inspector.errors import Misuse
+from edge_inspector.models import ANOMALY_MODELS
+from edge_inspector.training.anomaly import Plan, Trained, train
+from edge_inspector.training.data import GoodCrops, read_good
+from edge_inspector.training.export import check_folder, write_engine
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `train`."""
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    anomaly = kinds.add_parser("anomaly", help="learns from good images only")
+    anomaly.add_argument("--data", type=Path, required=True, help="CSV or folder of images")
+    anomaly.add_argument("--model", required=True, help=", ".join(sorted(ANOMALY_MODELS)))
+    anomaly.add_argument("--out", type=Path, required=True, metavar="ENGINE_DIR")
+    anomaly.add_argument("--minutes", type=float, default=60.0, help="at most; the default is 60")
+    anomaly.add_argument("--seed", type=int, default=0)
+    anomaly.add_argument("--score", choices=("cosine", "residual"), help="default: the model's own")
+    anomaly.add_argument("--size", type=int, help="side of the crops in px; default: by the data")
+    anomaly.add_argument("--channels", type=int, choices=(1, 3), help="default: by the data")
+    anomaly.add_argument("--square", action="store_true", help="cut to the centre square first")
+    anomaly.add_argument(
+        "--standardise",
+        action="store_true",
+        help="take each crop's own brightness and contrast out",
+    )
+    anomaly.add_argument("--threads", type=int, default=2)
+    anomaly.add_argument("--json", action="store_true", help="print the figures as one object")
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """0 when an engine was written and training ended well, 1 when its loss broke on the way."""
+    if args.minutes <= 0 or args.threads < 1:
+        raise Misuse(f"--minutes {args.minutes:g}, --threads {args.threads}; both must be above 0")
+    check_folder(args.out)
+    console = Console(stderr=True)
+    crops = read_good(
+        args.data, args.seed, size=args.size, channels=args.channels, square=args.square
+    )
+    _tell_data(crops, console)
+    plan = Plan(
+        args.model, args.seed, args.minutes, args.score, args.standardise, threads=args.threads
+    )
+    trained = _train(plan, crops, console)
+    manifest = write_engine(args.out, trained, crops, model_name=args.model, seed=args.seed)
+    console.print(
+        f"{args.out}: {trained.steps} steps in {trained.seconds:.0f} s, {trained.ended}; "
+        f"good crops score {manifest.statistics.median:.4g} "
+        f"± {manifest.statistics.spread:.2g}, a blob {manifest.challenge.bad_score:.4g}"
+    )
+    if args.json:
+        print(json.dumps(json.loads((args.out / "figures.json").read_text(encoding="utf-8"))))
+    return 0 if trained.sound else 1
+
+
+def _tell_data(crops: GoodCrops, console: Console) -> None:
+    shape = crops.shape
+    console.print(
+        f"{len(crops.train)} good crops to learn from, {len(crops.held_out)} held out, "
+        f"{shape.height} x {shape.width} x {shape.channels}"
+    )
+    for item in crops.corrupt[:5]:
+        console.print(f"left out, cannot be read: {item.path}")
+    if len(crops.corrupt) > 5:
+        console.print(f"left out in all: {len(crops.corrupt)} broken files")
+
+
+def _train(plan: Plan, crops: GoodCrops, console: Console) -> Trained:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("first steps", total=None)
+        return train(
+            plan,
+            crops,
+            lambda step, loss, best: progress.update(
+                task, description=f"step {step}  loss {loss:.4f}  held out, best {best:.4f}"
+            ),
+        )

@@ -1,0 +1,122 @@
+"""
+From pixels and their reconstruction to the evidence: one score per crop and a map of where.
+
+Both heads keep the axes of the convolutions and end in sums and maxima: flattening a large map
+makes a runtime reorder it. `fit` learns from good crops what is usual; it is constant afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+USUAL = 64.0
+"""Map value of the worst place of a usual good crop; 255 is four times as far out."""
+SMOOTHING = 3
+"""Cells over which evidence is averaged, each way: about one ball of 256 px crops."""
+Pairs = Iterable[tuple[Tensor, Tensor]]
+
+
+class CosineHead(nn.Module):
+    """1 - cosine similarity of pixels and reconstruction: the score of the BGA paper."""
+
+    def __init__(self, cell: int) -> None:
+        super().__init__()
+        self.cell = cell
+        self.register_buffer("gain", torch.ones(()))
+
+    def fit(self, pairs: Pairs) -> None:
+        """Scale the map."""
+        peaks = torch.cat([self.where(x, decoded)[1].amax(dim=(1, 2, 3)) for x, decoded in pairs])
+        self.gain = USUAL / peaks.median().clamp(min=1e-12)
+
+    def where(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Score (n,) and evidence (n, 1, h', w')."""
+        # |a/|a| - b/|b||² / 2 is 1 - cosine without the difference of two numbers near 1.
+        distance = (_unit(x) - _unit(decoded)).square()
+        score = 0.5 * distance.sum(dim=(1, 2, 3))
+        return score, _smooth(_cells(distance, self.cell))
+
+    def forward(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Score, float32 (n,), and anomaly map, uint8 (n, h', w')."""
+        score, evidence = self.where(x, decoded)
+        return score, _eight_bit(evidence * self.gain)
+
+
+class ResidualHead(nn.Module):
+    """
+    The worst place's residual, in deviations from what is usual at that place.
+
+    Squared residuals are divided by their mean square at each pixel, averaged over cells and
+    neighbouring cells, rooted, and normalised by their mean and spread at each cell.
+    """
+
+    def __init__(self, cell: int) -> None:
+        super().__init__()
+        self.cell = cell
+        for name in ("weight", "center", "spread", "gain"):
+            self.register_buffer(name, torch.ones(()))
+
+    def fit(self, pairs: Pairs) -> None:
+        """Learn what is usual, in two passes over (pixels, reconstruction) of good crops."""
+        kept = list(pairs)
+        square = _mean((x - decoded).square() for x, decoded in kept)
+        # Far below the mean, a residual is noise of the camera that other crops would show.
+        self.weight = 1 / (square + 0.2 * square.mean())
+        levels = torch.cat([self.level(x, decoded) for x, decoded in kept])
+        self.center = levels.mean(dim=0)
+        # The fourth moment counts the rare extremes of good units more than a deviation does.
+        spread = (levels - self.center).pow(4).mean(dim=0).pow(0.25)
+        self.spread = 1 / (spread + 0.25 * spread.mean() + 1e-6)
+        peaks = torch.cat([self.where(x, decoded)[0] for x, decoded in kept])
+        self.gain = USUAL / peaks.median().clamp(min=1e-6)
+
+    def level(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Root of the weighted mean square around each cell, (n, 1, h', w')."""
+        residual = x - decoded
+        return torch.sqrt(_smooth(_cells(residual * residual * self.weight, self.cell)) + 1e-12)
+
+    def where(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Score (n,) and evidence (n, 1, h', w')."""
+        evidence = (self.level(x, decoded) - self.center) * self.spread
+        return evidence.amax(dim=(1, 2, 3)), evidence
+
+    def forward(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Score, float32 (n,), and anomaly map, uint8 (n, h', w')."""
+        score, evidence = self.where(x, decoded)
+        return score, _eight_bit(evidence * self.gain)
+
+
+HEADS: dict[str, type[CosineHead] | type[ResidualHead]] = {
+    "cosine": CosineHead,
+    "residual": ResidualHead,
+}
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x * torch.rsqrt((x * x).sum(dim=(1, 2, 3), keepdim=True) + 1e-12)
+
+
+def _cells(x: Tensor, cell: int) -> Tensor:
+    """Mean over planes and over cells of `cell` steps, (n, 1, h', w')."""
+    planes = x.mean(dim=1, keepdim=True)
+    return functional.avg_pool2d(planes, cell) if cell > 1 else planes
+
+
+def _smooth(x: Tensor) -> Tensor:
+    return functional.avg_pool2d(x, SMOOTHING, stride=1, padding=SMOOTHING // 2)
+
+
+def _eight_bit(evidence: Tensor) -> Tensor:
+    return (evidence + 0.5).clamp(0, 255).squeeze(1).to(torch.uint8)
+
+
+def _mean(values: Iterator[Tensor]) -> Tensor:
+    """Mean over crops of several batches."""
+    total, count = torch.zeros(()), 0
+    for batch in values:
+        total, count = total + batch.sum(dim=0), count + len(batch)
+    return total / count

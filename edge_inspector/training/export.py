@@ -1,0 +1,272 @@
+"""From a trained network to an engine's folder: one graph, proved in every runtime, then sealed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_inspector import bundle, clock, parity
+from edge_inspector.backends import open_first
+from edge_inspector.errors import Misuse, ParityError
+from edge_inspector.manifest import Challenge, Input, Manifest, Statistics
+from edge_inspector.models.autoencoder import Autoencoder
+from edge_inspector.models.heads import CosineHead, ResidualHead
+from edge_inspector.records import Pixels
+from edge_inspector.training.anomaly import Trained
+from edge_inspector.training.data import GoodCrops
+
+OPSET = 18
+RUNTIMES = ("onnxruntime", "openvino")
+OUTPUTS = ("score", "anomaly_map")
+FROZEN = 32
+"""Held-out crops that all runtimes must agree on."""
+AGREEMENT = 0.02
+"""Largest difference of a score between runtimes, in spreads of the scores of good crops."""
+MAP_AGREEMENT = 2
+"""Largest difference of a map value, of 255."""
+BLOB = 1 / 24
+"""Radius of the challenge's blob, of the crop's shorter side."""
+
+
+class EngineGraph(nn.Module):
+    """uint8 crops to score and anomaly map: preprocessing, network, score and map in one."""
+
+    def __init__(self, network: Autoencoder, head: CosineHead | ResidualHead) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Score, float32 (n,), and anomaly map, uint8 (n, h', w'), of crops, uint8 (n, h, w, c)."""
+        x = self.network.prepare(crops)
+        score, anomaly_map = self.head(x, self.network.reconstruct(x))
+        return score, anomaly_map
+
+
+class TorchSession:
+    """The graph where it was trained, as the reference of the parity gate."""
+
+    def __init__(self, graph: EngineGraph) -> None:
+        self._graph = graph.eval()
+
+    def run(self, batch: Pixels) -> Mapping[str, NDArray[Any]]:
+        """Infer crops, uint8 (n, h, w, c)."""
+        with torch.no_grad():
+            parts = [self._graph(crops) for crops in torch.split(torch.from_numpy(batch), 32)]
+        joined = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        return dict(zip(OUTPUTS, joined, strict=True))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the gate found: held-out scores, the challenge, and each runtime's largest difference."""
+
+    scores: NDArray[np.float64]
+    spread: float
+    good: Pixels
+    bad: Pixels
+    challenge_scores: tuple[float, float]
+    differences: dict[str, parity.Parity]
+
+
+def to_onnx(graph: EngineGraph, shape: Input) -> bytes:
+    """The graph as checked ONNX without external data, its batch free."""
+    example = torch.zeros((2, shape.height, shape.width, shape.channels), dtype=torch.uint8)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph.eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[shape.name],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            external_data=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _forget_where(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
+def _forget_where(model: Any) -> None:
+    """Stack traces and paths of the training machine have no place in an engine."""
+    model.producer_name, model.doc_string = "edge-inspector", ""
+    model.graph.doc_string = ""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+    for part in (*model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+
+
+def prove(graph: EngineGraph, model: bytes, held_out: Pixels) -> Proof:
+    """
+    The same frozen crops through torch and every runtime; raises `ParityError` on disagreement.
+
+    Agreement is a score within 2 % of the spread of good scores and a map within 2 of 255.
+    """
+    reference = TorchSession(graph)
+    scores = reference.run(held_out)["score"].astype(np.float64)
+    spread = _spread(scores)
+    good = held_out[int(np.argsort(scores)[len(scores) // 2])]
+    bad = with_blob(good)
+    good_score, bad_score = (float(s) for s in reference.run(np.stack([good, bad]))["score"])
+    if not bad_score > scores.max():
+        raise ParityError(
+            f"a blob pasted into a good crop scores {bad_score:.6g}, the worst good crop "
+            f"{scores.max():.6g}; the network tells nothing apart, give it more images or minutes"
+        )
+    frozen = np.concatenate([held_out[:FROZEN], good[None], bad[None]])
+    differences = {}
+    for name in RUNTIMES:
+        _, session = open_first([name], model, 1)
+        found = parity.compare(reference, session, frozen)
+        session.close()
+        _agree(name, found, spread)
+        differences[name] = found
+    return Proof(scores, spread, good, bad, (good_score, bad_score), differences)
+
+
+def _agree(name: str, found: parity.Parity, spread: float) -> None:
+    limit = AGREEMENT * spread
+    if found.max_score_difference > limit or found.max_map_difference > MAP_AGREEMENT:
+        raise ParityError(
+            f"{name} and torch differ by {found.max_score_difference:.3g} in score (limit "
+            f"{limit:.3g}) and {found.max_map_difference} in map (limit {MAP_AGREEMENT}) at crop "
+            f"{found.worst}; nothing was written, use another version of {name}"
+        )
+
+
+def _spread(scores: NDArray[np.float64]) -> float:
+    """1.4826 × median absolute deviation; the plain one, or a share of the level, where that is 0."""
+    deviation = 1.4826 * float(np.median(np.abs(scores - np.median(scores))))
+    return deviation or float(scores.std()) or 0.01 * abs(float(scores[0])) or 1e-6
+
+
+def with_blob(crop: Pixels) -> Pixels:
+    """A round blob where the crop is flattest, black or white, whichever is further away."""
+    height, width = crop.shape[:2]
+    radius = max(round(min(height, width) * BLOB), 2)
+    grey = crop.mean(axis=2).astype(np.float32)
+    window = (4 * radius + 1, 4 * radius + 1)
+    level = cv2.blur(grey, window)
+    unrest = cv2.blur(grey * grey, window) - level * level
+    margin = 3 * radius
+    inner = unrest[margin : height - margin, margin : width - margin]
+    y, x = np.unravel_index(int(np.argmin(inner)), inner.shape)
+    centre = (int(x) + margin, int(y) + margin)
+    colour = 0.0 if level[centre[1], centre[0]] > 127 else 255.0
+    marked = np.ascontiguousarray(crop.copy())
+    cv2.circle(marked, centre, radius, (colour,) * 3, -1, cv2.LINE_AA)
+    return marked.reshape(crop.shape)
+
+
+def check_folder(folder: Path) -> tuple[str, int]:
+    """Name and version from `…/<name>/<version>` (else version 1); raises `Misuse` when taken."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Misuse(f"{folder} is not empty; engines never change, give the next version's folder")
+    whole = folder.resolve()
+    if whole.name.isdigit() and int(whole.name) >= 1:
+        return whole.parent.name, int(whole.name)
+    return whole.name, 1
+
+
+def write_engine(
+    folder: Path, trained: Trained, crops: GoodCrops, *, model_name: str, seed: int
+) -> Manifest:
+    """Export, prove, and only then write and seal; raises `ParityError` or `Misuse`."""
+    name, number = check_folder(folder)
+    graph = EngineGraph(trained.network, trained.head)
+    model = to_onnx(graph, crops.shape)
+    proof = prove(graph, model, crops.held_out.numpy())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model)
+    for file, pixels in (("good.png", proof.good), ("bad.png", proof.bad)):
+        (folder / file).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    text = json.dumps(_figures(trained, crops, proof), indent=2) + "\n"
+    (folder / "figures.json").write_text(text, encoding="utf-8")
+    draft = Manifest(
+        name=name,
+        version=number,
+        kind="anomaly",
+        architecture=model_name,
+        score=trained.score,
+        opset=OPSET,
+        input=crops.shape,
+        outputs=OUTPUTS,
+        challenge=Challenge(
+            good="good.png",
+            bad="bad.png",
+            good_score=proof.challenge_scores[0],
+            bad_score=proof.challenge_scores[1],
+            tolerance=_tolerance(proof),
+        ),
+        statistics=_statistics(proof),
+        training_data_sha256=crops.digest,
+        seed=seed,
+        created_utc=clock.utc_text(clock.utc_ns()),
+        files={},
+    )
+    return bundle.seal(folder, draft)
+
+
+def _tolerance(proof: Proof) -> float:
+    """The gate's limit, and room for the rounding of a score far out."""
+    return AGREEMENT * proof.spread + 1e-3 * abs(proof.challenge_scores[1])
+
+
+def _statistics(proof: Proof) -> Statistics:
+    scores = proof.scores
+    return Statistics(
+        count=len(scores),
+        median=float(np.median(scores)),
+        spread=proof.spread,
+        p99=float(np.quantile(scores, 0.99)),
+        maximum=float(scores.max()),
+    )
+
+
+def _figures(trained: Trained, crops: GoodCrops, proof: Proof) -> dict[str, Any]:
+    return {
+        "images": {
+            "train": len(crops.train),
+            "held_out": len(crops.held_out),
+            "corrupt": len(crops.corrupt),
+        },
+        "steps": trained.steps,
+        "seconds": round(trained.seconds, 1),
+        "ended": trained.ended,
+        "held_out_losses": _rounded(trained.losses),
+        "parity": {
+            name: {"score": found.max_score_difference, "map": found.max_map_difference}
+            for name, found in proof.differences.items()
+        },
+        "versions": {name: version(name) for name in ("torch", "onnx", *RUNTIMES)},
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
