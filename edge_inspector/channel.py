@@ -123,11 +123,11 @@ class Channel:
         return True
 
     def receive(self) -> Message | None:
-        """The next message, or None when the peer is gone."""
+        """The next message, or None when the peer is gone and all that it said was read."""
         try:
             raw = self._socket.recv(MAX_MESSAGE)
-        except ConnectionResetError:
-            return None
+        except ConnectionResetError:  # said once, before what still waits to be read
+            raw = self._socket.recv(MAX_MESSAGE)
         return _DECODER.decode(raw) if raw else None
 
     def close(self) -> None:

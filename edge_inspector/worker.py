@@ -14,12 +14,13 @@ from pathlib import Path
 
 import cv2
 import msgspec
+import xxhash
 
 from edge_inspector import clock, process
 from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
 from edge_inspector.errors import EdgeInspectorError, EngineRefused, Misuse, Uninspectable
 from edge_inspector.inspector import Inspector, Seen, open_inspector
-from edge_inspector.records import Frame, Inspection, Outcome, Reason
+from edge_inspector.records import Frame, Outcome, Reason
 from edge_inspector.sinks.archive import RejectArchive
 from edge_inspector.slots import Slots
 from edge_inspector.verdict import uninspected
@@ -74,14 +75,18 @@ def serve(
         if not isinstance(message, Job):
             continue
         seen = inspect_slot(inspector, slots, message, max_pixels)
-        if not line.send(Done(message.head, seen.inspection)):
-            return
         if archive is not None and seen.inspection.outcome is not Outcome.PASS:
             archive.add(message.head, seen.inspection, seen.crops, seen.scores)
+        if not line.send(Done(message.head, seen.inspection)):
+            return
 
 
 def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) -> Seen:
-    """Pixels of the slot to an answer; a frame that is late already is not worth the work."""
+    """
+    Pixels of the slot to an answer; a frame that is late already is not worth the work.
+
+    The digest is compared last, so that it covers whatever happened to the slot until then.
+    """
     head = job.head
     started = clock.now_ns()
     if started >= job.deadline_ns:
@@ -93,12 +98,11 @@ def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) 
     decoded = clock.now_ns()
     seen = inspector.look(frame)
     inspection = inspector.watch(frame, seen.inspection)
+    if xxhash.xxh3_64_intdigest(slots.view(head.slot, head.size)) != head.digest:
+        return Seen(uninspected(Reason.BAD_INPUT, "the pixels are not those that arrived"))
     stages = {"decode": (decoded - started) // 1000, **inspection.stages_us}
-    return Seen(_with_stages(inspection, stages), seen.crops, seen.scores)
-
-
-def _with_stages(inspection: Inspection, stages_us: dict[str, int]) -> Inspection:
-    return msgspec.structs.replace(inspection, stages_us=stages_us)
+    inspection = msgspec.structs.replace(inspection, stages_us=stages)
+    return Seen(inspection, seen.crops, seen.scores)
 
 
 if __name__ == "__main__":

@@ -62,3 +62,12 @@ def test_a_frame_without_ids_is_advisory_and_its_own_unit():
     assert head().unit_key == f"f:line/{'e' * 32}/7"
     assert head(unit_id="a").unit_key == "u:s/a"
     assert head(unit_id="a", trigger_id=5, run=2).unit_key == "t:s/2/5"
+
+
+def test_what_a_dead_peer_said_before_it_died_is_still_read(line):
+    ours, other = line
+    ours.send(Grant((9,)))  # unread by the peer: its end resets the line
+    other.send(Grant((1,)))
+    other.close()
+    assert ours.receive() == Grant((1,))
+    assert ours.receive() is None

@@ -1,7 +1,7 @@
 """
 Pictures of rejects: crop, anomaly map laid over it, and the reason; with a JSON file beside each.
 
-Written by the worker, which has the pixels, after its answer is on the way. The queue is bounded;
+Copied by the worker, which has the pixels, before it gives their slot back; written by a thread. The queue is bounded;
 what does not fit is counted, never waited for. The oldest pictures go when the quota is full.
 """
 

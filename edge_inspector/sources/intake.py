@@ -48,7 +48,7 @@ class Tickets:
     """Publishers that wait for a reply, by number; the oldest is given up when there are too many."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(clock.now_ns())  # never those of an ingest before this one
         self._waiting: OrderedDict[int, Callable[[str], None]] = OrderedDict()
         self._lock = threading.Lock()
 
