@@ -15,6 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from edge_inspector import clock, settings
+from edge_inspector.errors import Misuse
 from edge_inspector.records import Reason
 from edge_inspector.sources.arrival import Arrival, Offer, Surroundings, new_epoch
 from edge_inspector.sources.zap import domain
@@ -33,6 +34,8 @@ class ZmqSource:
     """One PLAIN socket; opened, and bound, when it is made."""
 
     def __init__(self, source: settings.ZmqSource, around: Surroundings) -> None:
+        if source.bind is False and source.type != "zmq-sub":
+            raise Misuse(f"source '{source.name}': {source.type} binds; remove bind = false")
         self._settings = source
         self._count = around.count
         self._rules = Rules(

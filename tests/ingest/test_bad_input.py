@@ -122,7 +122,34 @@ def test_a_request_with_bad_input_gets_its_reply(start_ingest, endpoint):
         assert socket.recv() == b"OK"
 
 
-@pytest.mark.parametrize("damage", ["middle of a PNG", "16-bit float"])
+def test_a_peer_that_keeps_no_envelope_is_bad_input(start_ingest, endpoint):
+    core = start_ingest({"type": "zmq-rep", "name": "line", "endpoint": endpoint})
+    many = [b"x"] * 100
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.connect(endpoint)
+        for parts in ([b""], [b"", b""], [b"{}"], [b"{}", b""], many, [b"", *many]):
+            socket.send_multipart(parts)
+            head = core.frame()
+            assert head.fault is Reason.BAD_INPUT, parts
+            core.answer(head, "NO")
+            assert socket.recv_multipart()[-1] == b"NO"
+            socket.send_multipart([b"", *encode(GOOD)])
+            assert np.array_equal(core.array(core.frame()), GOOD)
+
+
+def test_a_peer_that_left_before_its_answer_is_counted(start_ingest, endpoint):
+    core = start_ingest({"type": "zmq-rep", "name": "line", "endpoint": endpoint})
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 1000
+        socket.connect(endpoint)
+        socket.send_multipart(encode(GOOD))
+        head = core.frame()
+    assert core.until_counted("line.disconnected")
+    core.answer(head)
+    assert core.until_counted("line.unanswered") == 1
+
+
+@pytest.mark.parametrize("damage", ["middle of a PNG", "bit depth of 64"])
 def test_what_only_a_decoder_sees_is_bad_input_for_the_worker(start_ingest, endpoint, damage):
     core = start_ingest({"type": "zmq-pull", "name": "line", "endpoint": endpoint})
     body = bytearray(PNG)

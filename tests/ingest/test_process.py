@@ -127,6 +127,7 @@ def test_old_frames_are_refused_by_age(start_ingest, endpoint):
         (pull("tcp://*:5574"), True, "wildcards are refused"),
         (pull("tcp://192.0.2.1:5574"), True, "allow ="),
         (pull("tcp://192.0.2.1:5574", allow=["10.0.0.0/8"]), False, "cannot bind"),
+        (pull("tcp://127.0.0.1:5574", bind=False), True, "remove bind"),
         (pull("udp://127.0.0.1:5574"), True, "tcp://"),
         (pull("tcp://127.0.0.1:5574", allow=["10.0.0.0/99"]), True, "10.0.0.0/99"),
         (
@@ -154,6 +155,15 @@ def test_a_taken_port_is_named(start_ingest):
     assert isinstance(core.started, Failed)
     assert endpoint in core.started.detail
     assert "Address already in use" in core.started.detail
+
+
+def test_a_subscription_may_bind_for_publishers_that_connect(start_ingest, endpoint):
+    source = {"type": "zmq-sub", "name": "line", "endpoint": endpoint, "bind": True}
+    core = start_ingest(source)
+    with Publisher(endpoint, "pub", bind=False) as publisher:
+        assert publisher.wait_for_listener()
+        publisher.send(GOOD, trigger_id=4)
+        assert core.frame().trigger_id == 4
 
 
 def test_the_address_list_lets_in_and_keeps_out(start_ingest, tmp_path, endpoint):
