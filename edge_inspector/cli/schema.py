@@ -13,7 +13,11 @@ from edge_inspector.manifest import Manifest
 from edge_inspector.recipe import Recipe
 from edge_inspector.settings import Settings
 
-DOCUMENTS: dict[str, type[BaseModel]] = {"station": Settings, "recipe": Recipe, "manifest": Manifest}
+DOCUMENTS: dict[str, type[BaseModel]] = {
+    "station": Settings,
+    "recipe": Recipe,
+    "manifest": Manifest,
+}
 
 
 def add_schema(parser: argparse.ArgumentParser) -> None:
