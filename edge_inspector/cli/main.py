@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("edge_inspector.cli.check", "says what is wrong with a station before the line does"),
     "simulate": ("edge_inspector.cli.simulate", "publishes frames of a simulated line"),
     "listen": ("edge_inspector.cli.listen", "the reference line controller: prints verdicts"),
+    "compose": ("edge_inspector.cli.compose", "composes images with known defects"),
     "train": ("edge_inspector.cli.train", "trains an engine from good images"),
     "evaluate": ("edge_inspector.cli.evaluate", "an engine's figures on labelled images"),
     "calibrate": ("edge_inspector.cli.calibrate", "sets a recipe's threshold from good units"),
