@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from edge_inspector.crops import crop_mask
 from edge_inspector.errors import EngineRefused, Uninspectable
 from edge_inspector.manifest import Manifest
 from edge_inspector.protocols import Session
@@ -58,6 +59,14 @@ def suspicious_box(anomaly_map: Pixels, pixels: Pixels) -> Box | None:
     across, down = pixels.shape[1] / columns, pixels.shape[0] / rows
     left, top = int(x * across), int(y * down)
     return (left, top, round((x + width) * across) - left, round((y + height) * down) - top)
+
+
+def _judged(anomaly_map: Pixels, crop: Crop) -> Pixels:
+    """The map without what the recipe says not to judge."""
+    if crop.roi.mask is None:
+        return anomaly_map
+    ignored = crop_mask(crop.roi.mask, *anomaly_map.shape)
+    return np.where(ignored > 0, np.uint8(0), anomaly_map)
 
 
 def _fill(place: Pixels, crop: Crop) -> None:

@@ -37,7 +37,7 @@ class Source(threading.Thread):
                 with Publisher(self.endpoint, "req", timeout_ms=400) as line:
                     while not self.stopping.is_set():
                         bad = number % 5 == 0
-                        answer = line.send(BAD if bad else GOOD, unit_id=f"u{number}", seq=1)
+                        answer = line.send(BAD if bad else GOOD, unit_id=f"u{number}")
                         self.offered += 1
                         if answer == "OK":
                             self.acknowledged[f"u{number}"] = bad
@@ -88,7 +88,11 @@ def strike(bench, victim):
 @pytest.mark.fault
 @pytest.mark.timeout(240)
 def test_kill_nine_loses_and_contradicts_nothing(open_bench):
-    bench = open_bench(source="zmq-rep")
+    bench = open_bench(
+        source="zmq-rep",
+        recipe={"max_queue": 64, "latency_budget_ms": 1500.0},
+        frames={"max_bytes": 64 * 1024, "slots": 80},
+    )
     chance = random.Random(SEED)
     source, hearer = Source(bench.frames), Hearer(bench.verdicts)
     source.start()
