@@ -49,7 +49,12 @@ def run_train(args: argparse.Namespace) -> int:
     )
     _tell_data(crops, console)
     plan = Plan(
-        args.model, args.seed, args.minutes, args.score, args.standardise, threads=args.threads
+        args.model,
+        seed=args.seed,
+        minutes=args.minutes,
+        score=args.score,
+        standardise=args.standardise,
+        threads=args.threads,
     )
     trained = _train(plan, crops, console)
     manifest = write_engine(args.out, trained, crops, model_name=args.model, seed=args.seed)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 USUAL = 64.0
-"""Map value of the worst place of a usual good crop; 255 is four times as far out."""
+"""Map value of the worst place of a usual good crop; 128 is three times as far out."""
 SMOOTHING = 3
 """Cells over which evidence is averaged, each way: about one ball of 256 px crops."""
 Pairs = Iterable[tuple[Tensor, Tensor]]
@@ -111,7 +111,9 @@ def _smooth(x: Tensor) -> Tensor:
 
 
 def _eight_bit(evidence: Tensor) -> Tensor:
-    return (evidence + 0.5).clamp(0, 255).squeeze(1).to(torch.uint8)
+    """Bent towards 255, so that a large defect still has one worst place."""
+    level = evidence.clamp(min=0)
+    return (255 * level / (level + (255 - USUAL)) + 0.5).squeeze(1).to(torch.uint8)
 
 
 def _mean(values: Iterator[Tensor]) -> Tensor:

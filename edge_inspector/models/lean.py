@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edge_inspector.models.autoencoder import Autoencoder
 
-FINE, COARSE = 16, 48
+FINE, COARSE = 24, 48
 """Channels next to the pixels, and next to the latent."""
 LATENT = 4
 """Numbers per place of the latent: where a ball of 256 px crops lies, how large, how bright."""
@@ -44,9 +44,9 @@ class Lean(Autoencoder):
         rows, columns = height // self.step, width // self.step
         self.register_buffer("unshuffle", _one_hot(planes, self.step, self.step * channels))
         self.encoder = nn.Sequential(
-            nn.Conv2d(planes, 2 * FINE, 3, stride=2, padding=1),
+            nn.Conv2d(planes, 32, 3, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(2 * FINE, COARSE, 3, stride=2, padding=1),
+            nn.Conv2d(32, COARSE, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(COARSE, COARSE, 3, padding=1),
             nn.ReLU(),
@@ -86,7 +86,7 @@ class Lean(Autoencoder):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latent, each (n, 4, h', w')."""
-        hidden = self.encoder(x)
+        hidden = self.encoder(x - self.picture)
         return self.mean(hidden), self.log_variance(hidden)
 
     def decode(self, latent: Tensor) -> Tensor:

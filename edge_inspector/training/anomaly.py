@@ -29,6 +29,8 @@ ROUND = 100
 """Steps between two looks at the held-out loss."""
 PATIENCE = 4
 """Rounds without a better held-out loss that make a plateau."""
+FIRST_STEPS = 50
+"""Steps over which the rate rises: Adam's first steps are too long for a latent that is not heard."""
 WARM_STEPS = 1000
 """Steps over which the divergence gains its full weight: before, the latent must learn to carry."""
 LOOKED_AT = 96
@@ -42,11 +44,12 @@ LARGEST_SAMPLE = 512
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to train; `minutes` bounds the time, training mostly ends by itself."""
+    """What to train; `minutes` and `steps` are bounds, training mostly ends by itself."""
 
     model: str
     seed: int = 0
     minutes: float = 60.0
+    steps: int = 50_000
     score: str | None = None
     standardise: bool = False
     threads: int = 2
@@ -111,29 +114,35 @@ def _descend(
     """Steps taken, why they ended, and the held-out losses; the best state is left in `network`."""
     generator = torch.Generator().manual_seed(plan.seed)
     network.start(_mean(network, crops.train))
-    optimiser = torch.optim.Adam(network.parameters(), RATES[0])
+    optimiser = torch.optim.Adam(network.parameters())
     plateau = Plateau()
     step, ended = 0, ""
     for step, batch in enumerate(_batches(crops.train, generator), start=1):
+        rate = RATES[min(plateau.falls, len(RATES) - 1)]
+        optimiser.param_groups[0]["lr"] = rate * min(1.0, step / FIRST_STEPS)
         loss = _step(network, optimiser, batch, generator, min(1.0, step / WARM_STEPS))
         if not math.isfinite(loss):
             ended = f"{BROKEN} {loss} at step {step}, the best state before is kept"
             break
         tick(step, loss, plateau.best)
-        late = clock.now_ns() - begun > plan.minutes * 60e9
-        if step % ROUND and not late:
+        bound = _bound(plan, step, clock.now_ns() - begun)
+        if step % ROUND and not bound:
             continue
         done = plateau.look(network, crops.held_out, warm=step >= WARM_STEPS)
-        optimiser.param_groups[0]["lr"] = RATES[min(plateau.falls, len(RATES) - 1)]
-        ended = "the held-out loss no longer fell" if done else ended
-        if late:
-            ended = f"the {plan.minutes:g} minutes were over"
+        ended = "the held-out loss no longer fell" if done else bound
         if ended:
             break
     if plateau.state is None:
         raise DataError(f"{ended}, before anything was learned; look at the images, or --seed")
     network.load_state_dict(plateau.state)
     return step, ended, plateau.losses
+
+
+def _bound(plan: Plan, step: int, taken_ns: int) -> str:
+    """The bound that was reached, in words."""
+    if taken_ns > plan.minutes * 60e9:
+        return f"the {plan.minutes:g} minutes were over"
+    return f"the {plan.steps} steps were taken" if step >= plan.steps else ""
 
 
 class Plateau:
