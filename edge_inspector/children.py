@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 
@@ -101,14 +100,17 @@ class Child:
         self._close_channel()
 
     def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._channel is not None:
-                message = self._channel.receive()
-                if message is None:
-                    self._close_channel()
-                    self._spawn(self._lost())
-                    return
-                self._on_message(self, message)
+        """One message for each time that the loop finds the line readable."""
+        assert self._channel is not None
+        try:
+            message = self._channel.receive()
+        except BlockingIOError:
+            return
+        if message is None:
+            self._close_channel()
+            self._spawn(self._lost())
+        else:
+            self._on_message(self, message)
 
     async def _lost(self) -> None:
         process, self._process = self._process, None

@@ -28,6 +28,7 @@ from edge_inspector.outbox import Outbox
 from edge_inspector.pool import Pool
 from edge_inspector.protocols import Sink
 from edge_inspector.records import Committed, FrameKey
+from edge_inspector.slots import Ledger
 from edge_inspector.wire import telemetry
 
 DRAIN_S = 4.0
@@ -62,8 +63,7 @@ class Daemon:
         self._parts = parts
         self._docket = parts.docket
         self._log = structlog.get_logger("edge_inspector")
-        self._free: set[int] = set(range(parts.slots))
-        self._granted: set[int] = set()
+        self._slots = Ledger(parts.slots, lambda slots: self._ingest.send(Grant(slots)))
         self._ready: set[str] = set()
         self._sinks: Sequence[Sink] = ()
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +108,7 @@ class Daemon:
         await self._until_ready(self._pool.names)
         self._sinks = self._parts.open_sinks()
         ingest.start()
-        self._grant()
+        self._slots.grant()
         await self._until_ready({ingest.name})
         gc.collect()
         gc.freeze()
@@ -142,7 +142,7 @@ class Daemon:
 
     def _from_ingest(self, child: Child, message: Message) -> None:
         if isinstance(message, Arrived):
-            self._granted.discard(message.head.slot)
+            self._slots.taken(message.head.slot)
             if message.head.ticket:
                 source = message.head.key.source
                 self._tickets[message.head.ticket] = source in self._parts.wants_verdict
@@ -182,14 +182,13 @@ class Daemon:
 
     def _ingest_lost(self, child: Child) -> None:
         self._ready.discard(child.name)
-        self._free |= self._granted
-        self._granted.clear()
+        self._slots.recall()
         self._tickets.clear()
         self._log.error("ingest_lost", child=child.name)
         asyncio.get_running_loop().call_soon(self._grant_when_started, child)
 
     def _grant_when_started(self, child: Child) -> None:
-        if not self._grant() and not self._stopping.is_set():
+        if not self._slots.grant() and not self._stopping.is_set():
             self._loop.call_later(0.02, self._grant_when_started, child)
 
     def _on_batch(
@@ -228,23 +227,29 @@ class Daemon:
 
     def _act(self, action: d.Action) -> None:
         match action:
-            case d.Journal():
-                self._parts.outbox.journal(action.head, action.deadline_ns)
+            case d.Journal() | d.Commit():
+                self._write(action)
             case d.Dispatch():
-                if not self._pool.give(action.head, action.deadline_ns):
-                    lost = d.WorkerLost((action.head.key,), "no worker took the frame")
-                    self._loop.call_soon(self._step, lost)
-            case d.Commit():
-                self._parts.outbox.commit(action.verdict)
+                self._dispatch(action)
             case d.Publish():
                 self._publish(action.committed)
             case d.Release():
-                self._free.add(action.slot)
-                self._grant()
+                self._slots.released(action.slot)
             case d.Reply():
                 self._reply(action)
             case d.Note() | d.SequenceReset():
                 self._remark(action)
+
+    def _write(self, action: d.Journal | d.Commit) -> None:
+        if isinstance(action, d.Journal):
+            self._parts.outbox.journal(action.head, action.deadline_ns)
+        else:
+            self._parts.outbox.commit(action.verdict)
+
+    def _dispatch(self, action: d.Dispatch) -> None:
+        if not self._pool.give(action.head, action.deadline_ns):
+            lost = d.WorkerLost((action.head.key,), "no worker took the frame")
+            self._loop.call_soon(self._step, lost)
 
     def _publish(self, row: Committed) -> None:
         for sink in self._sinks:
@@ -281,15 +286,7 @@ class Daemon:
             text = "NO " + action.detail if action.kind == "no" else "OK"
         self._ingest.send(Answer(action.ticket, text))
 
-    # slots, capacity, time
-
-    def _grant(self) -> bool:
-        slots = tuple(self._free)
-        if not slots or not self._ingest.send(Grant(slots)):
-            return not slots
-        self._granted |= self._free
-        self._free.clear()
-        return True
+    # time
 
     def _arm(self) -> None:
         due_ns = self._docket.next_due()

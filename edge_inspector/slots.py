@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -48,3 +49,41 @@ class Slots:
         """Unmap; views must be gone."""
         self._bytes = np.empty(0, dtype=np.uint8)
         self._map.close()
+
+
+class Ledger:
+    """
+    Core's book of slots: each is free, granted to ingest, or held by a frame.
+
+    `send` hands slots to ingest and says whether it took them. Slots go back in handfuls, since
+    each message costs ingest a wake-up.
+    """
+
+    def __init__(self, count: int, send: Callable[[tuple[int, ...]], bool]) -> None:
+        self._free = set(range(count))
+        self._granted: set[int] = set()
+        self._handful = max(1, count // 4)
+        self._send = send
+
+    def grant(self) -> bool:
+        """Hand all free slots to ingest; False when it does not take them."""
+        if self._free and not self._send(tuple(self._free)):
+            return False
+        self._granted |= self._free
+        self._free.clear()
+        return True
+
+    def taken(self, slot: int) -> None:
+        """A frame came in this slot; it is no longer ingest's."""
+        self._granted.discard(slot)
+
+    def released(self, slot: int) -> None:
+        """Nobody reads this slot any more."""
+        self._free.add(slot)
+        if len(self._free) >= self._handful:
+            self.grant()
+
+    def recall(self) -> None:
+        """Ingest is gone, and with it whatever it was writing."""
+        self._free |= self._granted
+        self._granted.clear()
