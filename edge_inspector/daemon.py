@@ -11,7 +11,6 @@ import asyncio
 import gc
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,11 +24,11 @@ from edge_inspector.docket import words as d
 from edge_inspector.errors import Breakage, Misuse, StoreFault
 from edge_inspector.metrics import Metrics
 from edge_inspector.outbox import Outbox
+from edge_inspector.outlet import Outlet
 from edge_inspector.pool import Pool
 from edge_inspector.protocols import Sink
 from edge_inspector.records import Committed, FrameKey
 from edge_inspector.slots import Ledger
-from edge_inspector.wire import telemetry
 
 DRAIN_S = 4.0
 WATCH_S = 0.05
@@ -64,16 +63,17 @@ class Daemon:
         self._docket = parts.docket
         self._log = structlog.get_logger("edge_inspector")
         self._slots = Ledger(parts.slots, lambda slots: self._ingest.send(Grant(slots)))
+        self._outlet = Outlet(
+            parts.wants_verdict,
+            parts.metrics,
+            lambda ticket, text: self._ingest.send(Answer(ticket, text)),
+        )
         self._ready: set[str] = set()
-        self._sinks: Sequence[Sink] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns: int | None = None
         self._stopping = asyncio.Event()
         self._fault: Exception | None = None
         self._changed = asyncio.Event()
-        self._tickets: dict[int, bool] = {}
-        """Request-mode publishers that wait, and whether it is the verdict that they wait for."""
-        self.notes: Counter[str] = Counter()
 
     async def run(self) -> int:
         """Serve until a signal or a store fault; the exit status of the process."""
@@ -106,7 +106,7 @@ class Daemon:
     async def _start(self, ingest: Child, aborted: int) -> None:
         self._pool.start()
         await self._until_ready(self._pool.names)
-        self._sinks = self._parts.open_sinks()
+        self._outlet.sinks = self._parts.open_sinks()
         ingest.start()
         self._slots.grant()
         await self._until_ready({ingest.name})
@@ -114,7 +114,7 @@ class Daemon:
         gc.freeze()
         sys.setswitchinterval(SWITCH_S)
         for row in self._parts.outbox.recovered:
-            self._publish(row)
+            self._outlet.publish(row)
         self._log.info("ready", aborted=aborted, head_vseq=self._parts.outbox.head())
 
     async def _until_ready(self, names: set[str]) -> None:
@@ -134,8 +134,7 @@ class Daemon:
             self._timer.cancel()
         await asyncio.to_thread(self._parts.outbox.close)
         await asyncio.sleep(0)
-        for sink in self._sinks:
-            sink.close()
+        self._outlet.close()
         self._log.info("stopped", head_vseq=self._parts.outbox.head())
 
     # events in
@@ -143,9 +142,7 @@ class Daemon:
     def _from_ingest(self, child: Child, message: Message) -> None:
         if isinstance(message, Arrived):
             self._slots.taken(message.head.slot)
-            if message.head.ticket:
-                source = message.head.key.source
-                self._tickets[message.head.ticket] = source in self._parts.wants_verdict
+            self._outlet.expect(message.head)
             self._step(d.Offered(message.head))
         elif isinstance(message, Alive):
             for name, count in message.counters.items():
@@ -183,7 +180,7 @@ class Daemon:
     def _ingest_lost(self, child: Child) -> None:
         self._ready.discard(child.name)
         self._slots.recall()
-        self._tickets.clear()
+        self._outlet.forget_tickets()
         self._log.error("ingest_lost", child=child.name)
         asyncio.get_running_loop().call_soon(self._grant_when_started, child)
 
@@ -232,13 +229,13 @@ class Daemon:
             case d.Dispatch():
                 self._dispatch(action)
             case d.Publish():
-                self._publish(action.committed)
+                self._outlet.publish(action.committed)
             case d.Release():
                 self._slots.released(action.slot)
             case d.Reply():
-                self._reply(action)
+                self._outlet.reply(action)
             case d.Note() | d.SequenceReset():
-                self._remark(action)
+                self._outlet.remark(action)
 
     def _write(self, action: d.Journal | d.Commit) -> None:
         if isinstance(action, d.Journal):
@@ -250,41 +247,6 @@ class Daemon:
         if not self._pool.give(action.head, action.deadline_ns):
             lost = d.WorkerLost((action.head.key,), "no worker took the frame")
             self._loop.call_soon(self._step, lost)
-
-    def _publish(self, row: Committed) -> None:
-        for sink in self._sinks:
-            sink.publish(row)
-        self._parts.metrics.settled(row)
-        verdict = row.verdict
-        self._log.info(
-            "unit",
-            vseq=row.vseq,
-            unit=verdict.unit_key,
-            outcome=verdict.outcome.value,
-            reason=verdict.reason.value if verdict.reason else None,
-            defect_class=verdict.defect_class,
-            score=verdict.anomaly_score,
-            latency_us=(row.committed_ns - verdict.time_zero_ns) // 1000,
-        )
-
-    def _remark(self, action: d.Note | d.SequenceReset) -> None:
-        if isinstance(action, d.SequenceReset):
-            self._log.warning("sequence_reset", source=action.source)
-        else:
-            self.notes[action.kind] += 1
-            self._log.info("note", kind=action.kind, unit=action.unit_key, text=action.text)
-
-    def _reply(self, action: d.Reply) -> None:
-        """Answer a ticket once: at once, or with the verdict where its source asked for that."""
-        wants_verdict = self._tickets.get(action.ticket)
-        if wants_verdict is None or (wants_verdict and not action.final):
-            return
-        del self._tickets[action.ticket]
-        if wants_verdict and action.committed is not None:
-            text = telemetry.encode(action.committed)[1].decode()
-        else:
-            text = "NO " + action.detail if action.kind == "no" else "OK"
-        self._ingest.send(Answer(action.ticket, text))
 
     # time
 
@@ -311,13 +273,10 @@ class Daemon:
             now = clock.now_ns()
             if now - said_ns >= STATE_NS:
                 said_ns = now
-                self._say_state()
+                whole = len(self._ready) == self._parts.workers + 1
+                head_vseq = self._parts.outbox.head()
+                self._outlet.publish_state(head_vseq, "ready" if whole else "degraded")
             self._pool.kill_hung(now, self._tell_hung)
 
     def _tell_hung(self, worker: Child) -> None:
         self._log.error("worker_hangs", child=worker.name, pid=worker.pid)
-
-    def _say_state(self) -> None:
-        whole = len(self._ready) == self._parts.workers + 1
-        for sink in self._sinks:
-            sink.publish_state(self._parts.outbox.head(), "ready" if whole else "degraded")

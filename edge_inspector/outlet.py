@@ -1,0 +1,94 @@
+"""Where core's answers go: sinks, metrics, the log line of each unit, publishers that wait."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from edge_inspector.docket import words as d
+from edge_inspector.metrics import Metrics
+from edge_inspector.protocols import Sink
+from edge_inspector.records import Committed, FrameHead
+from edge_inspector.wire import telemetry
+
+
+class Outlet:
+    """
+    Tells everybody who must hear of a committed verdict, and only then.
+
+    `wants_verdict` names the sources whose publishers wait for the verdict instead of an OK;
+    `answer(ticket, text)` reaches such a publisher through ingest.
+    """
+
+    def __init__(
+        self,
+        wants_verdict: frozenset[str],
+        metrics: Metrics,
+        answer: Callable[[int, str], object],
+    ) -> None:
+        self.sinks: Sequence[Sink] = ()
+        self.notes: Counter[str] = Counter()
+        self._wants_verdict = wants_verdict
+        self._metrics = metrics
+        self._answer = answer
+        self._waiting: dict[int, bool] = {}
+        """Ticket -> whether it waits for the verdict."""
+        self._log = structlog.get_logger("edge_inspector")
+
+    def expect(self, head: FrameHead) -> None:
+        """Somebody may wait for an answer to this frame."""
+        if head.ticket:
+            self._waiting[head.ticket] = head.key.source in self._wants_verdict
+
+    def forget_tickets(self) -> None:
+        """Ingest is gone, and with it everybody who waited."""
+        self._waiting.clear()
+
+    def publish(self, row: Committed) -> None:
+        """A verdict is on disk."""
+        for sink in self.sinks:
+            sink.publish(row)
+        self._metrics.settled(row)
+        verdict = row.verdict
+        self._log.info(
+            "unit",
+            vseq=row.vseq,
+            unit=verdict.unit_key,
+            outcome=verdict.outcome.value,
+            reason=verdict.reason.value if verdict.reason else None,
+            defect_class=verdict.defect_class,
+            score=verdict.anomaly_score,
+            latency_us=(row.committed_ns - verdict.time_zero_ns) // 1000,
+        )
+
+    def publish_state(self, head_vseq: int, state: str) -> None:
+        """Once a second: how the station is."""
+        for sink in self.sinks:
+            sink.publish_state(head_vseq, state)
+
+    def reply(self, reply: d.Reply) -> None:
+        """Answer a ticket once: at once, or with the verdict where its source asked for that."""
+        wants_verdict = self._waiting.get(reply.ticket)
+        if wants_verdict is None or (wants_verdict and not reply.final):
+            return
+        del self._waiting[reply.ticket]
+        if wants_verdict and reply.committed is not None:
+            text = telemetry.encode(reply.committed)[1].decode()
+        else:
+            text = "NO " + reply.detail if reply.kind == "no" else "OK"
+        self._answer(reply.ticket, text)
+
+    def remark(self, action: d.Note | d.SequenceReset) -> None:
+        """Something happened that changes no verdict."""
+        if isinstance(action, d.SequenceReset):
+            self._log.warning("sequence_reset", source=action.source)
+        else:
+            self.notes[action.kind] += 1
+            self._log.info("note", kind=action.kind, unit=action.unit_key, text=action.text)
+
+    def close(self) -> None:
+        """Close the sinks."""
+        for sink in self.sinks:
+            sink.close()
