@@ -46,42 +46,68 @@ class CosineHead(nn.Module):
         return score, _eight_bit(evidence * self.gain)
 
 
-class ResidualHead(nn.Module):
+class Usual(nn.Module):
     """
-    The worst place's residual, in deviations from what is usual at that place.
+    Residuals, (n, planes, h, w), to deviations from what is usual at each place, (n, 1, h', w').
 
-    Squared residuals are divided by their mean square at each pixel, averaged over cells and
-    neighbouring cells, rooted, and normalised by their mean and spread at each cell.
+    Squares are divided by their mean at each pixel, averaged over cells and neighbouring cells,
+    rooted, and normalised by their mean and spread at each cell.
     """
 
     def __init__(self, cell: int) -> None:
         super().__init__()
         self.cell = cell
-        for name in ("weight", "center", "spread", "gain"):
+        for name in ("weight", "center", "spread"):
             self.register_buffer(name, torch.ones(()))
 
-    def fit(self, pairs: Pairs) -> None:
-        """Learn what is usual, in two passes over (pixels, reconstruction) of good crops."""
-        kept = list(pairs)
-        square = _mean((x - decoded).square() for x, decoded in kept)
+    def fit(self, residuals: list[Tensor]) -> None:
+        """Learn from batches of good crops."""
+        square = _mean(r.square() for r in residuals)
         # Far below the mean, a residual is noise of the camera that other crops would show.
         self.weight = 1 / (square + 0.2 * square.mean())
-        levels = torch.cat([self.level(x, decoded) for x, decoded in kept])
+        levels = torch.cat([self.level(r) for r in residuals])
         self.center = levels.mean(dim=0)
         # The fourth moment counts the rare extremes of good units more than a deviation does.
         spread = (levels - self.center).pow(4).mean(dim=0).pow(0.25)
         self.spread = 1 / (spread + 0.25 * spread.mean() + 1e-6)
+
+    def level(self, residual: Tensor) -> Tensor:
+        """Root of the weighted mean square around each cell."""
+        squares = _smooth(_cells(residual * residual * self.weight, self.cell))
+        return torch.sqrt(squares + 1e-12)
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """In spreads of good crops; below 0 is quieter than usual."""
+        return (self.level(residual) - self.center) * self.spread
+
+
+class ResidualHead(nn.Module):
+    """
+    The worst place, in spreads of what is usual there.
+
+    Pixels are held against their reconstruction, which knows how a unit may move, and against the
+    mean good crop: a network with room to spare reconstructs some missing balls as missing.
+    """
+
+    def __init__(self, cell: int) -> None:
+        super().__init__()
+        self.reconstructed = Usual(cell)
+        self.plain = Usual(cell)
+        for name in ("picture", "gain"):
+            self.register_buffer(name, torch.ones(()))
+
+    def fit(self, pairs: Pairs) -> None:
+        """Learn what is usual from (pixels, reconstruction) of good crops."""
+        kept = list(pairs)
+        self.picture = _mean(x for x, _ in kept)
+        self.reconstructed.fit([x - decoded for x, decoded in kept])
+        self.plain.fit([x - self.picture for x, _ in kept])
         peaks = torch.cat([self.where(x, decoded)[0] for x, decoded in kept])
         self.gain = USUAL / peaks.median().clamp(min=1e-6)
 
-    def level(self, x: Tensor, decoded: Tensor) -> Tensor:
-        """Root of the weighted mean square around each cell, (n, 1, h', w')."""
-        residual = x - decoded
-        return torch.sqrt(_smooth(_cells(residual * residual * self.weight, self.cell)) + 1e-12)
-
     def where(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
         """Score (n,) and evidence (n, 1, h', w')."""
-        evidence = (self.level(x, decoded) - self.center) * self.spread
+        evidence = torch.maximum(self.reconstructed(x - decoded), self.plain(x - self.picture))
         return evidence.amax(dim=(1, 2, 3)), evidence
 
     def forward(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:

@@ -108,3 +108,13 @@ def test_the_map_peaks_where_the_residual_is_and_shows_good_crops_as_usual():
     assert abs(row - 4) <= 1
     assert abs(column - 10) <= 1
     assert found.dtype == torch.uint8
+
+
+def test_what_a_network_reconstructs_too_well_is_still_found():
+    x, decoded = usual_pairs()
+    head = ResidualHead(cell=1)
+    head.fit([(x, decoded)])
+    odd = x[:1].clone()
+    odd[0, :, 4, 10] += 20
+    score, _ = head(odd, odd)
+    assert score.item() > 3 * head(x, decoded)[0].max().item()
