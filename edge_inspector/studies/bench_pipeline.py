@@ -85,6 +85,7 @@ def run(
         "shed": stages.shed,
         "total_ms": summary["latency_ms"],
         "stages_ms": {name: percentiles(values) for name, values in stages.ms.items()},
+        "overhead_p50_ms": percentiles(stages.overhead_ms)["p50"],
         "overhead_p99_ms": percentiles(stages.overhead_ms)["p99"],
         "throughput_hz": round(tally.verdicts / max((last - started) / 1e9, 1e-9), 1),
         "startup_s": round(station.startup_s, 3),
