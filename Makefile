@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 LINE := $(VENV)/line.stamp
 DEV := $(VENV)/dev.stamp
 
-.PHONY: demo test check engines lock
+.PHONY: demo test check bench engines lock
 .DELETE_ON_ERROR:
 
 demo: $(LINE)
@@ -24,6 +24,10 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Short benches against bench/budgets.toml.
+bench: $(DEV)
+	$(BIN)/python bench/check_budgets.py
 
 engines: $(DEV)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh engines/build.sh
