@@ -88,13 +88,18 @@ def _body(photo: Pixels, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
 def _patches(
     photo: Pixels, alpha: NDArray[np.float32], centres: NDArray[np.float64], radius: float
 ) -> list[Patch]:
-    """Each ball cut out around its sub-pixel centre."""
-    side = 2 * (int(np.ceil(radius)) + RIM_PX) + 1
+    """Each ball cut out around its sub-pixel centre, without what belongs to its neighbours."""
+    reach = int(np.ceil(radius)) + RIM_PX
+    side = 2 * reach + 1
+    gaps = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
+    half_pitch = np.median(np.sort(gaps, axis=1)[:, 1]) / 2
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    own = (np.hypot(rows, columns) < half_pitch).astype(np.float32)
     patches = []
     for x, y in centres:
         place = (float(x), float(y))
         shade = cv2.getRectSubPix(photo.astype(np.float32), (side, side), place)
-        opacity = cv2.getRectSubPix(alpha, (side, side), place)
+        opacity = own * cv2.getRectSubPix(alpha, (side, side), place)
         light = np.asarray(shade * opacity, np.float32)
         patches.append(Patch(light, np.asarray(opacity, np.float32)))
     return patches

@@ -52,8 +52,8 @@ def write_dataset(
     Every image has a seed of its own, so that a larger plan begins with the same images.
     Raises `DataError` for a folder that is not empty or a kind that is not known.
     """
-    if out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty; give a new folder with --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is not an empty folder; give a new one with --out")
     if unknown := [kind for kind in plan.kinds if kind not in DEFECTS]:
         raise DataError(f"unknown defect '{unknown[0]}'; known: {', '.join(DEFECTS)}")
     rows: list[Row] = []

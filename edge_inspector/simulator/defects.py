@@ -114,9 +114,11 @@ def _scratch(scene: Scene, rng: np.random.Generator) -> tuple[Layout, Mark]:
     """One px wide, 35 to 80 grey levels brighter than the body; balls are not scratched."""
     start = _place(scene, rng)
     angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(25, 70)
-    end = start + length * np.array([np.cos(angle), np.sin(angle)])
+    way = length * np.array([np.cos(angle), np.sin(angle)])
     x, y, width, height = scene.area
-    end = np.clip(end, (x, y), (x + width, y + height))
+    low, high = np.array((x, y)), np.array((x + width, y + height))
+    inside = (start + way >= low) & (start + way <= high)
+    end = np.clip(start + np.where(inside, way, -way), low, high)
     contrast = np.float32(rng.uniform(35, 80))
 
     def mark(image: Floats, plain: Floats) -> Floats:

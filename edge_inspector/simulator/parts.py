@@ -74,7 +74,7 @@ def compose(
     parts: Parts, rng: np.random.Generator, variation: Variation = NORMAL, defect: str = GOOD
 ) -> Composed:
     """
-    One unit; without its mask it is the unit that the same generator makes without `defect`.
+    One unit; outside its mask it is the unit that the same generator makes without `defect`.
 
     Raises `Misuse` for an unknown defect.
     """
@@ -145,16 +145,16 @@ def _draw(parts: Parts, layout: Layout) -> Floats:
 
 
 def _stamp(image: Floats, patch: Patch, x: float, y: float, scale: float) -> None:
-    """Lay a ball on the image at a sub-pixel place."""
+    """Lay a ball on the image at a sub-pixel place, as much of it as lies inside."""
     radius = patch.alpha.shape[0] // 2
     reach = int(np.ceil(radius * max(scale, 1.0))) + REACH
     left, top, side = round(x) - reach, round(y) - reach, 2 * reach + 1
-    if left < 0 or top < 0 or left + side > image.shape[1] or top + side > image.shape[0]:
-        return
     shift_x, shift_y = x - left - scale * radius, y - top - scale * radius
     matrix = np.array([[scale, 0, shift_x], [0, scale, shift_y]], np.float32)
     alpha = cv2.warpAffine(patch.alpha, matrix, (side, side), flags=cv2.INTER_LINEAR)
     light = cv2.warpAffine(patch.light, matrix, (side, side), flags=cv2.INTER_LINEAR)
-    window = image[top : top + side, left : left + side]
-    window *= 1 - alpha
-    window += light
+    window = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    inside = np.s_[max(-top, 0) :, max(-left, 0) :]
+    height, width = window.shape
+    window *= 1 - alpha[inside][:height, :width]
+    window += light[inside][:height, :width]
