@@ -36,7 +36,9 @@ def measure() -> dict[str, dict[str, float]]:
     }
 
 
-def over_budget(figures: dict[str, dict[str, float]], budgets: dict) -> list[str]:
+def over_budget(
+    figures: dict[str, dict[str, float]], budgets: dict[str, dict[str, dict[str, float]]]
+) -> list[str]:
     """A sentence for each figure that is outside its budget; every budget must have a figure."""
     found = []
     for bench, limits in budgets.items():

@@ -98,7 +98,7 @@ def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) 
     decoded = clock.now_ns()
     seen = inspector.look(frame)
     inspection = inspector.watch(frame, seen.inspection)
-    if xxhash.xxh3_64_intdigest(slots.view(head.slot, head.size)) != head.digest:
+    if xxhash.xxh3_64_intdigest(slots.view(head.slot, head.size).data) != head.digest:
         return Seen(uninspected(Reason.BAD_INPUT, "the pixels are not those that arrived"))
     stages = {"decode": (decoded - started) // 1000, **inspection.stages_us}
     inspection = msgspec.structs.replace(inspection, stages_us=stages)

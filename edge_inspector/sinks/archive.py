@@ -118,15 +118,12 @@ def draw_reject(
     """Crop, and crop under its map with the place boxed, side by side over a caption; BGR uint8."""
     height, width = pixels.shape[:2]
     factor = max(1, SHOWN_PX // max(height, width))
-    left = _bgr(
-        cv2.resize(pixels, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST)
-    )
+    size = (width * factor, height * factor)
+    left = _bgr(np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST), np.uint8))
     right = left.copy()
     if anomaly_map is not None:
-        grown = cv2.resize(
-            anomaly_map, (left.shape[1], left.shape[0]), interpolation=cv2.INTER_LINEAR
-        )
-        right = cv2.addWeighted(right, 0.55, cv2.applyColorMap(grown, cv2.COLORMAP_JET), 0.45, 0)
+        heat = cv2.applyColorMap(cv2.resize(anomaly_map, size), cv2.COLORMAP_JET)
+        right = np.asarray(cv2.addWeighted(right, 0.55, heat, 0.45, 0), np.uint8)
     if box is not None:
         x, y, w, h = (value * factor for value in box)
         cv2.rectangle(right, (x - 3, y - 3), (x + w + 3, y + h + 3), (255, 255, 255), 1)

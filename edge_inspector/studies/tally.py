@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class Tally:
         """Units that got more than one verdict."""
         return sum(len(seen) > 1 for seen in self.vseqs.values())
 
-    def summary(self, accepted: int) -> dict[str, object]:
+    def summary(self, accepted: int) -> dict[str, Any]:
         """The run as one object; `lost` are accepted units whose verdict did not arrive."""
         return {
             "offered": len(self.truth),

@@ -13,7 +13,7 @@ from edge_inspector import clock
 from edge_inspector.client import Listener, Publisher
 from edge_inspector.errors import Breakage
 from edge_inspector.outbox.log import Log
-from edge_inspector.records import Outcome
+from edge_inspector.records import Committed, Outcome
 from tests.integration.conftest import BAD, GOOD
 
 KILLS = 30
@@ -111,9 +111,9 @@ def test_kill_nine_loses_and_contradicts_nothing(open_bench):
     assert bench.station.stop() == 0
     log = Log(bench.folder / "state")
     rows = log.read(1, 10**9)
-    by_unit = {}
+    by_unit: dict[str, list[Committed]] = {}
     for row in rows:
-        by_unit.setdefault(row.verdict.unit_id, []).append(row)
+        by_unit.setdefault(str(row.verdict.unit_id), []).append(row)
     heard = {(note.vseq, note.unit_id, note.outcome) for note in hearer.notes}
     written = {(row.vseq, row.verdict.unit_id, row.verdict.outcome) for row in rows}
     print(f"seed {SEED}: killed {killed}, offered {source.offered}, "

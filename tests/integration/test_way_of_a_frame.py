@@ -85,7 +85,7 @@ def test_a_frame_without_ids_is_advisory(bench, listener):
     with zmq.Context() as context, context.socket(zmq.PUSH) as line:
         line.connect(bench.frames)
         line.send_json({"dtype": "uint8", "shape": [32, 32]}, zmq.SNDMORE)
-        line.send(GOOD)
+        line.send(GOOD.tobytes())
         (note,) = bench.collect(listener, 1)
     assert (note.outcome, note.advisory) == (Outcome.PASS, True)
 

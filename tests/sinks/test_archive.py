@@ -52,7 +52,9 @@ def test_the_worst_region_of_a_reject_is_kept_with_its_facts(tmp_path):
     archive.close()
     (picture,) = tmp_path.glob("*.png")
     assert picture.stem.endswith("-bad")
-    assert cv2.imread(str(picture)).shape[0] > 64
+    drawn = cv2.imread(str(picture))
+    assert drawn is not None
+    assert drawn.shape[0] > 64
     facts = json.loads(picture.with_suffix(".json").read_text())
     assert facts["inspection"]["outcome"] == "fail"
     assert facts["head"]["unit_id"] == "a/../b"
