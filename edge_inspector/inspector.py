@@ -222,10 +222,11 @@ def _same_engine(recipe: Recipe, name: str, digest: str) -> None:
     if recipe.calibration is None:
         return
     calibrated = recipe.calibration.engines.get(name)
-    if calibrated is not None and calibrated != digest:
+    if calibrated != digest:
+        known = f"with {calibrated[:16]}" if calibrated else "without engine of that name"
         raise EngineRefused(
             f"engine '{name}' has digest {digest[:16]}, but recipe '{recipe.product}' was calibrated "
-            f"with {calibrated[:16]}; run 'edge-inspector calibrate' again"
+            f"{known}; run 'edge-inspector calibrate' again"
         )
 
 
