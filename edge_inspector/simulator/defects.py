@@ -34,20 +34,19 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a defect may look at: the layout, the body's free area, the ball radius."""
+    """What a defect may look at: the layout, where balls belong, the free area, the ball radius."""
 
     layout: Layout
+    nominal: NDArray[np.float64]
     area: Box
     radius_px: float
 
 
-def apply(
-    kind: str, layout: Layout, area: Box, radius_px: float, rng: np.random.Generator
-) -> tuple[Layout, Mark]:
+def apply(kind: str, scene: Scene, rng: np.random.Generator) -> tuple[Layout, Mark]:
     """The marred layout and the mark to draw; raises `Misuse` for an unknown kind."""
     if kind not in DEFECTS:
         raise Misuse(f"unknown defect '{kind}'; known: {', '.join(DEFECTS)}")
-    return DEFECTS[kind](Scene(layout, area, radius_px), rng)
+    return DEFECTS[kind](scene, rng)
 
 
 def _unmarked(image: Floats, plain: Floats) -> Floats:
@@ -79,7 +78,8 @@ def _moved(low_px: float, high_px: float) -> Callable[..., tuple[Layout, Mark]]:
         centres = scene.layout.centres.copy()
         angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(low_px, high_px)
         which = int(rng.integers(len(centres)))
-        centres[which] += distance * np.array([np.cos(angle), np.sin(angle)])
+        step = distance * np.array([np.cos(angle), np.sin(angle)])
+        centres[which] = scene.nominal[which] + step
         return replace(scene.layout, centres=centres), _unmarked
 
     return move
@@ -89,7 +89,7 @@ def _resized(low: float, high: float) -> Callable[..., tuple[Layout, Mark]]:
     def resize(scene: Scene, rng: np.random.Generator) -> tuple[Layout, Mark]:
         scales = scene.layout.scales.copy()
         which = int(rng.integers(len(scales)))
-        scales[which] *= 1 + rng.choice([-1.0, 1.0]) * rng.uniform(low, high)
+        scales[which] = 1 + rng.choice([-1.0, 1.0]) * rng.uniform(low, high)
         return replace(scene.layout, scales=scales), _unmarked
 
     return resize

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.records import Box, Pixels
-from edge_inspector.simulator.defects import GOOD, Layout, apply
+from edge_inspector.simulator.defects import GOOD, Layout, Scene, apply
 
 Floats = NDArray[np.float32]
 REACH = 3
@@ -83,7 +83,8 @@ def compose(
     plain = _draw(parts, layout)
     shown, shadow = plain, np.zeros(plain.shape, np.float32)
     if defect != GOOD:
-        marred, marks = apply(defect, layout, parts.area, parts.radius_px, rng)
+        scene = Scene(layout, parts.centres, parts.area, parts.radius_px)
+        marred, marks = apply(defect, scene, rng)
         shown = marks(_draw(parts, marred), plain)
         changed = np.abs(shown - plain) > VISIBLE
         shadow = _moved(changed.astype(np.float32), pose, cv2.BORDER_CONSTANT)
