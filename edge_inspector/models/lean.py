@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edge_inspector.models.autoencoder import Autoencoder
 
-FINE, COARSE = 24, 48
+FINE, COARSE = 16, 48
 """Channels next to the pixels, and next to the latent."""
 LATENT = 4
 """Numbers per place of the latent: where a ball of 256 px crops lies, how large, how bright."""
