@@ -79,7 +79,7 @@ class Daemon:
         """Serve until a signal or a store fault; the exit status of the process."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._stop)
         self._loop = loop
         aborted = self._parts.outbox.open(on_batch=self._on_batch, on_fault=self._on_fault)
         self._pool = Pool(
@@ -105,11 +105,13 @@ class Daemon:
 
     async def _start(self, ingest: Child, aborted: int) -> None:
         self._pool.start()
-        await self._until_ready(self._pool.names)
+        if not await self._until_ready(self._pool.names):
+            return
         self._outlet.sinks = self._parts.open_sinks()
         ingest.start()
         self._slots.grant()
-        await self._until_ready({ingest.name})
+        if not await self._until_ready({ingest.name}):
+            return
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_S)
@@ -117,10 +119,12 @@ class Daemon:
             self._outlet.publish(row)
         self._log.info("ready", aborted=aborted, head_vseq=self._parts.outbox.head())
 
-    async def _until_ready(self, names: set[str]) -> None:
+    async def _until_ready(self, names: set[str]) -> bool:
+        """False when it is told to stop before."""
         while not names <= self._ready and not self._stopping.is_set():
             self._changed.clear()
             await self._changed.wait()
+        return not self._stopping.is_set()
 
     async def _shut_down(self, ingest: Child) -> None:
         await ingest.stop(1.0)
@@ -212,6 +216,9 @@ class Daemon:
 
     def _stop_with(self, fault: Exception) -> None:
         self._fault = self._fault or fault
+        self._stop()
+
+    def _stop(self) -> None:
         self._stopping.set()
         self._changed.set()
 

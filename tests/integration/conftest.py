@@ -13,6 +13,8 @@ import tomlkit
 from edge_inspector import clock
 from edge_inspector.bundle import open_engine
 from edge_inspector.client import Listener, Publisher
+from edge_inspector.crops import expand_region
+from edge_inspector.recipe import Region
 from edge_inspector.studies.harness import Station, free_port
 from edge_inspector.wire.telemetry import VerdictNote
 
@@ -63,7 +65,11 @@ def write_recipe(folder: Path, engine: Path, changes: dict[str, Any] | None = No
             "units": 300,
             "backend": "openvino",
             "engines": {"tiny": digest},
-            "regions": {r["name"]: {"center": 0.0, "spread": 0.005} for r in recipe["regions"]},
+            "regions": {
+                roi.name: {"center": 0.0, "spread": 0.005}
+                for region in recipe["regions"]
+                for roi in expand_region(Region(**region))
+            },
         },
     )
     path = folder / "recipe.toml"
@@ -77,7 +83,11 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
     started: list[Station] = []
 
     def start(
-        *, source: str = "zmq-pull", recipe: dict[str, Any] | None = None, **changes: Any
+        *,
+        source: str = "zmq-pull",
+        reply: str = "ok",
+        recipe: dict[str, Any] | None = None,
+        **changes: Any,
     ) -> Bench:
         folder = tmp_path / f"station-{len(started)}"
         folder.mkdir()
@@ -85,7 +95,7 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
         settings: dict[str, Any] = {
             "station": "test",
             "recipe": str(write_recipe(folder, tiny_engine, recipe)),
-            "sources": [{"name": "line", "type": source, "endpoint": frames}],
+            "sources": [{"name": "line", "type": source, "endpoint": frames, "reply": reply}],
             "sinks": [{"type": "zmq", "endpoint": verdicts}],
             "frames": {"max_bytes": 1024 * 1024, "slots": 16},
             "archive": {"path": "rejects"},

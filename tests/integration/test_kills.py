@@ -23,9 +23,10 @@ SEED = 20261121
 class Source(threading.Thread):
     """Offers units one after another, each until somebody took it; keeps what was acknowledged."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, prefix="u"):
         super().__init__(daemon=True)
         self.endpoint = endpoint
+        self.prefix = prefix
         self.acknowledged = {}
         self.offered = 0
         self.stopping = threading.Event()
@@ -37,10 +38,11 @@ class Source(threading.Thread):
                 with Publisher(self.endpoint, "req", timeout_ms=400) as line:
                     while not self.stopping.is_set():
                         bad = number % 5 == 0
-                        answer = line.send(BAD if bad else GOOD, unit_id=f"u{number}")
+                        unit = f"{self.prefix}{number}"
+                        answer = line.send(BAD if bad else GOOD, unit_id=unit)
                         self.offered += 1
                         if answer == "OK":
-                            self.acknowledged[f"u{number}"] = bad
+                            self.acknowledged[unit] = bad
                         number += 1
             except Breakage:
                 continue

@@ -158,13 +158,7 @@ def test_two_cameras_make_one_unit(open_bench):
 
 def test_a_request_publisher_waits_for_the_journal_or_for_the_verdict(open_bench):
     for reply, words in (("ok", "OK"), ("verdict", '"outcome":"pass"')):
-        bench = open_bench(source="zmq-rep")
-        bench.station.stop()
-        settings = bench.station.path.read_text(encoding="utf-8")
-        bench.station.path.write_text(
-            settings.replace('type = "zmq-rep"', f'type = "zmq-rep"\nreply = "{reply}"')
-        )
-        bench.station.start()
+        bench = open_bench(source="zmq-rep", reply=reply)
         with Publisher(bench.frames, "req") as line:
             answer = line.send(GOOD, unit_id="a")
         assert words in (answer or "").replace(" ", "")
