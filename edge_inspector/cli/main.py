@@ -25,6 +25,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("edge_inspector.cli.inspect", "judges image files with a recipe or an engine"),
     "engine": ("edge_inspector.cli.engine", "shows, verifies and compares engines"),
     "outbox": ("edge_inspector.cli.outbox", "shows, exports and verifies the verdict log"),
+    "bench": ("edge_inspector.cli.bench", "measures this box"),
+    "rules": ("edge_inspector.cli.rules", "shows and tunes the rule-based inspector"),
     "schema": ("edge_inspector.cli.schema", "writes the JSON Schemas of the documents"),
 }
 RUNTIMES = ("numpy", "opencv-python-headless", "pyzmq", "openvino", "onnxruntime", "tensorrt")

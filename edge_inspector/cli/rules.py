@@ -1,0 +1,72 @@
+"""`rules`: the parameters of the rule-based inspector, and their honest tuning."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from edge_inspector.errors import DataError, Misuse
+from edge_inspector.manifest import Input
+from edge_inspector.records import Pixels
+from edge_inspector.rules.parameters import RuleParameters, load_rules
+from edge_inspector.rules.tune import overkill_of, to_toml, tune
+from edge_inspector.studies.dataset import Item, is_good, load_crop, read_items
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `rules`."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    show = kinds.add_parser("show", help="every parameter with its value and meaning")
+    show.add_argument("rules", type=Path, help="rules TOML")
+    tuning = kinds.add_parser("tune", help="geometry and limits from good images")
+    tuning.add_argument("rules", type=Path, help="rules TOML to start from")
+    tuning.add_argument("--data", type=Path, required=True, help="CSV or folder of images")
+    tuning.add_argument("--out", type=Path, required=True, help="rules TOML to write")
+    tuning.add_argument("--overkill", type=float, default=0.005)
+
+
+def run_rules(args: argparse.Namespace) -> int:
+    """Show, or tune and say what the tuned rules reject of the good images that set their limits."""
+    rules = load_rules(args.rules)
+    if args.kind == "show":
+        Console().print(_table(rules))
+        return 0
+    if not 0 < args.overkill < 1:
+        raise Misuse(f"--overkill {args.overkill:g}; it lies between 0 and 1")
+    items = [item for item in read_items(args.data) if is_good(item.label)]
+    side = rules.body.crop_side_px
+    geometry = list(_images(items, "train", side))
+    limits = list(_images(items, "val", side))
+    tuned = tune(rules, geometry, limits, args.overkill)
+    made_by = (
+        f"Made by `edge-inspector rules tune` from {len(geometry)} good training and "
+        f"{len(limits)} good\nvalidation images, for an overkill of {args.overkill:g}."
+    )
+    args.out.write_text(to_toml(tuned, made_by), encoding="utf-8")
+    print(f"{args.out}: rejects {100 * overkill_of(tuned, limits):.2f} % of the validation images")
+    return 0
+
+
+def _images(items: list[Item], split: str, side: int) -> Iterator[Pixels]:
+    chosen = [item for item in items if item.split == split]
+    if not chosen:
+        raise DataError(f"no good image in split '{split}'; tuning needs train and val")
+    shape = Input(height=side, width=side, channels=1)
+    console = Console(stderr=True)
+    for item in track(chosen, f"reading {split}", console=console, disable=not console.is_terminal):
+        yield np.asarray(load_crop(item.path, shape)[:, :, 0], np.uint8)
+
+
+def _table(rules: RuleParameters) -> Table:
+    table = Table("parameter", "value", "meaning")
+    for name in RuleParameters.model_fields:
+        part = getattr(rules, name)
+        for key, value in part.model_dump().items():
+            table.add_row(f"{name}.{key}", str(value), type(part).model_fields[key].description)
+    return table
