@@ -124,9 +124,17 @@ class Child:
         self._backoff_s = (
             0.0 if lived_long else min(LONGEST_BACKOFF_S, self._backoff_s * 2 + FIRST_BACKOFF_S)
         )
-        await asyncio.sleep(self._backoff_s)
-        if self._wanted:
+        await self._start_again(self._backoff_s)
+
+    async def _start_again(self, pause_s: float) -> None:
+        """After a pause; where the box has no process or memory left for it, after another one."""
+        await asyncio.sleep(pause_s)
+        if not self._wanted:
+            return
+        try:
             self.start()
+        except OSError:
+            self._spawn(self._start_again(LONGEST_BACKOFF_S))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

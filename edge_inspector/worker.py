@@ -18,7 +18,7 @@ import xxhash
 
 from edge_inspector import clock, process
 from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
-from edge_inspector.errors import EdgeInspectorError, EngineRefused, Misuse, Uninspectable
+from edge_inspector.errors import Breakage, EdgeInspectorError, EngineRefused, Misuse, Uninspectable
 from edge_inspector.inspector import Inspector, Seen, open_inspector
 from edge_inspector.records import Frame, Outcome, Reason
 from edge_inspector.sinks.archive import RejectArchive
@@ -48,19 +48,30 @@ def main(argv: list[str] | None = None) -> int:
                 )
             )
             inspector.warm_up()
+            archive = open_archive(config)
         except EdgeInspectorError as error:
             line.send(Failed(str(error), refused=isinstance(error, (Misuse, EngineRefused))))
             return 1
         slots = Slots(arguments.slots_fd, config.slot_bytes, writable=False)
-        archive = None
-        if config.archive is not None:
-            archive = RejectArchive(Path(config.archive), config.archive_quota_mib)
+        if archive is not None:
             stack.callback(archive.close)
         gc.collect()
         gc.freeze()
         line.send(Ready(f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"))
         serve(line, inspector, slots, archive, config.max_pixels)
     return 0
+
+
+def open_archive(config: WorkerConfig) -> RejectArchive | None:
+    """The reject pictures' folder; raises `Breakage` when it cannot be made."""
+    if config.archive is None:
+        return None
+    try:
+        return RejectArchive(Path(config.archive), config.archive_quota_mib)
+    except OSError as error:
+        raise Breakage(
+            f"archive {config.archive}: {error.strerror}; give archive.path a writable folder"
+        ) from error
 
 
 def serve(

@@ -39,11 +39,10 @@ class AnomalyScorer:
             _fill(place, crop)
         found = self._session.run(batch)
         scores, maps = found["score"], found["anomaly_map"]
+        judged = [_judged(anomaly_map, crop) for anomaly_map, crop in zip(maps, crops, strict=True)]
         return [
-            Score(
-                _finite(float(score), crop), anomaly_map, suspicious_box(anomaly_map, crop.pixels)
-            )
-            for score, anomaly_map, crop in zip(scores, maps, crops, strict=True)
+            Score(_finite(float(score), crop), seen, suspicious_box(seen, crop.pixels))
+            for score, seen, crop in zip(scores, judged, crops, strict=True)
         ]
 
 

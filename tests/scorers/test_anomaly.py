@@ -82,3 +82,20 @@ def test_box_stays_inside_the_crop_when_cells_do_not_divide_it() -> None:
     anomaly_map = np.zeros((8, 8), np.uint8)
     anomaly_map[7, 7] = 9
     assert suspicious_box(anomaly_map, np.zeros((30, 30), np.uint8)) == (26, 26, 4, 4)
+
+
+def test_the_map_is_clear_where_the_recipe_does_not_judge(tiny_engine):
+    engine = open_engine(tiny_engine)
+    _, session = open_first(("onnxruntime", "openvino"), engine.model, 1)
+    pixels = np.full((32, 32), 100, np.uint8)
+    pixels[20:28, 20:28] = 250
+    mask = np.zeros((32, 32), np.uint8)
+    mask[16:, 16:] = 255
+    box = (0, 0, 32, 32)
+    scorer = AnomalyScorer(session, engine.manifest)
+    (open_eyed,) = scorer.score([Crop(Roi("r", "main", box), pixels, box)])
+    (masked,) = scorer.score([Crop(Roi("r", "main", box, mask), pixels, box)])
+    assert open_eyed.box is not None
+    assert masked.box is None
+    assert masked.anomaly_map is not None
+    assert masked.anomaly_map.max() == 0
