@@ -58,7 +58,7 @@ def put(memory, slot, content, **head):
         "unit_id": f"u{slot}",
         "slot": slot,
         "size": len(raw),
-        "digest": xxhash.xxh3_64_intdigest(raw),
+        "digest": xxhash.xxh3_64_intdigest(raw.data),
     }
     return Job(FrameHead(**(values | head)), clock.now_ns() + FAR_NS)
 
@@ -138,9 +138,10 @@ def test_jobs_are_answered_in_order_and_rejects_leave_a_picture(inspector, memor
     core.close()
     line.close()
     assert not worker.is_alive()
-    assert all(isinstance(done, Done) for done in answers)
-    assert [done.head for done in answers] == [job.head for job in jobs]
-    assert [done.inspection.outcome.value for done in answers] == ["pass", "fail", "uninspected"]
+    done = [answer for answer in answers if isinstance(answer, Done)]
+    assert len(done) == len(answers)
+    assert [one.head for one in done] == [job.head for job in jobs]
+    assert [one.inspection.outcome.value for one in done] == ["pass", "fail", "uninspected"]
     (facts,) = (tmp_path / "rejects").glob("*.json")
     assert json.loads(facts.read_text())["head"]["unit_id"] == "u1"
     assert facts.with_suffix(".png").is_file()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import apsw
 import numpy as np
@@ -58,10 +59,17 @@ def fill(folder):
             return filler
 
 
+def told_of(line, pixels, unit_id):
+    """The verdict that came as the reply."""
+    reply = line.send(pixels, unit_id=unit_id)
+    assert reply is not None
+    return json.loads(reply)
+
+
 def send_until_nobody_answers(line, told):
     for number in itertools.count(1):
         try:
-            told[f"u{number}"] = line.send(BIG, unit_id=f"u{number}")
+            told[f"u{number}"] = told_of(line, BIG, f"u{number}")
         except Breakage:
             return
 
@@ -120,7 +128,7 @@ def test_a_full_disk_is_named_loses_nothing_and_is_over_when_space_is_free(small
     )
     told = {}
     with Publisher(bench.frames, "req", timeout_ms=3000) as line:
-        told["u0"] = line.send(BIG, unit_id="u0")
+        told["u0"] = told_of(line, BIG, "u0")
         filler = fill(small_disk)
         send_until_nobody_answers(line, told)
     until_exited(bench)
@@ -134,15 +142,13 @@ def test_a_full_disk_is_named_loses_nothing_and_is_over_when_space_is_free(small
     filler.unlink()
     bench.station.start()
     with Publisher(bench.frames, "req") as line:
-        assert json.loads(line.send(BIG, unit_id="after"))["outcome"] == "pass"
+        assert told_of(line, BIG, "after")["outcome"] == "pass"
     assert bench.station.stop() == 0
     log = Log(small_disk / "state")
     written = {row.verdict.unit_id: row.verdict.outcome.value for row in log.read(1, 10**6)}
     print(f"full after {len(told)} units; {len(written)} verdicts in the log")
     assert len(told) > 50
-    assert {unit: json.loads(answer)["outcome"] for unit, answer in told.items()}.items() <= (
-        written.items()
-    )
+    assert {unit: answer["outcome"] for unit, answer in told.items()}.items() <= (written.items())
     assert log.verify().problems == ()
     log.close()
 
@@ -200,11 +206,12 @@ def test_a_hanging_worker_costs_rejects_and_is_replaced(open_bench):
     )
     core = bench.station.pid
     with Publisher(bench.frames, "req") as line:
-        assert json.loads(line.send(GOOD, unit_id="before"))["outcome"] == "pass"
+        assert told_of(line, GOOD, "before")["outcome"] == "pass"
         os.kill(child(core, "edge_inspector.worker").pid, signal.SIGSTOP)
-        stopped_ns, answers = clock.now_ns(), []
+        stopped_ns = clock.now_ns()
+        answers: list[dict[str, Any]] = []
         while not answers or answers[-1]["outcome"] != "pass":
-            answers.append(json.loads(line.send(GOOD, unit_id=f"during-{len(answers)}")))
+            answers.append(told_of(line, GOOD, f"during-{len(answers)}"))
         recovered_s = (clock.now_ns() - stopped_ns) / 1e9
     print(f"recovered after {recovered_s:.2f} s and {len(answers) - 1} units")
     assert recovered_s < RECOVERY_S

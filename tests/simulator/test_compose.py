@@ -83,6 +83,7 @@ def test_close_neighbours_are_not_part_of_a_ball():
             cv2.circle(photo, (x, y), 5, 240, -1, cv2.LINE_AA)
     parts = segment([photo])
     pixels = compose(parts, np.random.default_rng(1), STILL, "missing")
+    assert pixels.box is not None
     x, y, width, height = pixels.box
     hole = pixels.pixels[y + height // 2, x + width // 2]
     assert len(parts.centres) == 49

@@ -21,8 +21,14 @@ def make(rng, label):
     return compose(package.parts(), rng, Variation(), label)
 
 
+def gray(path):
+    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None, path
+    return pixels
+
+
 def counts(items):
-    table = {}
+    table: dict[tuple[str, str], int] = {}
     for item in items:
         table[item.split, item.label] = table.get((item.split, item.label), 0) + 1
     return table
@@ -54,7 +60,7 @@ def test_every_image_of_a_defect_has_its_truth_and_mask(tmp_path):
         assert mask.is_file() == (row["label"] != "good")
         if mask.is_file():
             box = tuple(int(row[key]) for key in ("x", "y", "width", "height"))
-            assert cv2.boundingRect(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)) == box
+            assert cv2.boundingRect(gray(mask)) == box
 
 
 def test_a_larger_plan_begins_with_the_same_images_and_none_is_there_twice(tmp_path):
@@ -109,10 +115,7 @@ def test_the_verb_composes_from_photographs(tmp_path, capsys):
 
 def test_still_units_differ_only_where_balls_do(tmp_path):
     main(["compose", "--simulated", "--still", "--out", str(tmp_path / "a"), *SMALL])
-    first, second = (
-        cv2.imread(str(tmp_path / f"a/images/train/good/0000{n}.png"), cv2.IMREAD_GRAYSCALE)
-        for n in (0, 1)
-    )
+    first, second = (gray(tmp_path / f"a/images/train/good/0000{n}.png") for n in (0, 1))
     assert np.array_equal(first[:, :40], second[:, :40])
     assert np.any(first != second)
 
