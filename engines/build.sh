@@ -13,6 +13,6 @@ edge-inspector compose --simulated --out "$data/set" --train 1500 --validation 4
     --per-class 60 --seed 1 \
     --kinds missing,extra,pitch,size,bridge,scratch,stain,small_pitch,small_size
 edge-inspector train anomaly --data "$data/set/data.csv" --model lean --out "$out" --seed 1 \
-    --minutes "${MINUTES:-60}"
+    --steps 4000 --threads 1
 edge-inspector evaluate "$out" --data "$data/set/data.csv" --json "$out.json"
 echo "made $out, its figures are in $out.json; those in git are in engines/bga/1.json"

@@ -24,6 +24,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     anomaly.add_argument("--model", required=True, help=", ".join(sorted(ANOMALY_MODELS)))
     anomaly.add_argument("--out", type=Path, required=True, metavar="ENGINE_DIR")
     anomaly.add_argument("--minutes", type=float, default=60.0, help="at most; the default is 60")
+    anomaly.add_argument("--steps", type=int, default=50_000, help="at most, whatever the machine")
     anomaly.add_argument("--seed", type=int, default=0)
     anomaly.add_argument("--score", choices=("cosine", "residual"), help="default: the model's own")
     anomaly.add_argument("--size", type=int, help="side of the crops in px; default: by the data")
@@ -52,6 +53,7 @@ def run_train(args: argparse.Namespace) -> int:
         args.model,
         seed=args.seed,
         minutes=args.minutes,
+        steps=args.steps,
         score=args.score,
         standardise=args.standardise,
         threads=args.threads,

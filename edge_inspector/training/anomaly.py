@@ -27,6 +27,8 @@ RATES = (3e-3, 1e-3, 3e-4)
 """Adam's learning rate, lowered on a plateau."""
 ROUND = 100
 """Steps between two looks at the held-out loss."""
+LEAST_GAIN = 1e-3
+"""Share of the held-out loss by which it must fall to count as better."""
 PATIENCE = 4
 """Rounds without a better held-out loss that make a plateau."""
 FIRST_STEPS = 50
@@ -162,7 +164,7 @@ class Plateau:
             batches = [network.elbo(x, None).item() for x in prepared(network, held_out)]
         loss = sum(batches) / len(batches)
         self.losses.append(loss)
-        better = self.state is None or loss < self.best - 1e-4 * abs(self.best)
+        better = self.state is None or loss < self.best - LEAST_GAIN * abs(self.best)
         if better and math.isfinite(loss):
             self.best, self._stale = loss, 0
             self.state = copy.deepcopy(network.state_dict())
