@@ -132,13 +132,14 @@ def prove(graph: EngineGraph, model: bytes, held_out: Pixels) -> Proof:
     scores = reference.run(held_out)["score"].astype(np.float64)
     spread = _spread(scores)
     good = held_out[int(np.argsort(scores)[len(scores) // 2])]
-    blobs = np.stack([good, *(with_blob(good, radius) for radius in BLOBS)])
+    blobs = np.stack([good, *(with_blob(good, radius) for radius in BLOBS), 255 - good])
     good_score, *bad_scores = reference.run(blobs)["score"].astype(np.float64)
     found_out = [index for index, score in enumerate(bad_scores) if score > scores.max()]
     if not found_out:
         raise ParityError(
-            f"a blob pasted into a good crop scores {max(bad_scores):.6g}, the worst good crop "
-            f"{scores.max():.6g}; the network tells nothing apart, give it more images or minutes"
+            f"a good crop with a blob, or as a negative, scores {max(bad_scores):.6g}, the worst "
+            f"good crop {scores.max():.6g}; the network tells nothing apart, give it more images "
+            "or minutes"
         )
     bad, bad_score = blobs[found_out[0] + 1], bad_scores[found_out[0]]
     frozen = np.concatenate([held_out[:FROZEN], good[None], bad[None]])
