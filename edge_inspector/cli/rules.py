@@ -29,6 +29,9 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     tuning.add_argument("--data", type=Path, required=True, help="CSV or folder of images")
     tuning.add_argument("--out", type=Path, required=True, help="rules TOML to write")
     tuning.add_argument("--overkill", type=float, default=0.005)
+    tuning.add_argument(
+        "--ball-map", action="store_true", help="measure each ball's place off the regular grid"
+    )
 
 
 def run_rules(args: argparse.Namespace) -> int:
@@ -43,9 +46,9 @@ def run_rules(args: argparse.Namespace) -> int:
     side = rules.body.crop_side_px
     geometry = list(_images(items, "train", side))
     limits = list(_images(items, "val", side))
-    tuned = tune(rules, geometry, limits, args.overkill)
+    tuned = tune(rules, geometry, limits, args.overkill, args.ball_map)
     made_by = (
-        f"Made by `edge-inspector rules tune` from {len(geometry)} good training and "
+        f"Made by `edge-inspector rules tune{' --ball-map' if args.ball_map else ''}` from {len(geometry)} good training and "
         f"{len(limits)} good\nvalidation images, for an overkill of {args.overkill:g}."
     )
     args.out.write_text(to_toml(tuned, made_by), encoding="utf-8")
@@ -68,5 +71,7 @@ def _table(rules: RuleParameters) -> Table:
     for name in RuleParameters.model_fields:
         part = getattr(rules, name)
         for key, value in part.model_dump().items():
-            table.add_row(f"{name}.{key}", str(value), type(part).model_fields[key].description)
+            table.add_row(
+                f"{name}.{key}", str(value), type(part).model_fields[key].description or ""
+            )
     return table

@@ -48,7 +48,7 @@ class BallGauge:
         grid, side = rules.grid, rules.body.crop_side_px
         self._find = rules.find
         self._missing = rules.limits.missing_fill
-        self._nodes = nodes(grid)
+        self._nodes = nodes(grid, rules.ball_map)
         self._first, self._second = neighbours(grid)
         pitch = min(grid.pitch_x_px, grid.pitch_y_px)
         self.reach_px = max(2, int(pitch / 2 - 0.5))

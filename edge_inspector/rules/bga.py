@@ -90,16 +90,18 @@ class RuleScorer:
         shift = abs(balls.placement.of(np.array([middle]))[0] - middle) / find.max_shift_px
         pose = max(shift, abs(balls.placement.turn_deg) / find.max_turn_deg)
         found = {kind: _worst(kind, ratio, balls.at) for kind, ratio in kinds.items()}
+        extra = _peak("extra", body.material, body.corner)
+        ball_sized = extra.ratio * limits.extra_fill >= limits.missing_fill
+        marks = [_peak("scratch", body.lines, body.corner), _peak("stain", body.spots, body.corner)]
+        marks.sort(key=lambda mark: mark.ratio, reverse=True)
         order = [
             Violation("pose", float(pose), middle),
             found["missing"],
             found["pitch"],
             found["size"],
             _worst("bridge", balls.gap / limits.bridge_contrast, balls.gap_at),
-            _peak("extra", body.material, body.corner, 2),
+            *((extra, *marks) if ball_sized else (*marks, extra)),
             found["shape"],
-            _peak("scratch", body.lines, body.corner, 2),
-            _peak("stain", body.spots, body.corner, 8),
         ]
         return order, np.max(list(kinds.values()), axis=0)
 
@@ -109,8 +111,8 @@ class RuleScorer:
         marks = np.zeros((side, side), np.float32)
         height, width = body.lines.shape
         x, y = body.corner[0] // 2, body.corner[1] // 2
-        spots = cv2.resize(body.spots, (width, height), interpolation=cv2.INTER_NEAREST)
-        marks[y : y + height, x : x + width] = cv2.max(cv2.max(body.material, body.lines), spots)
+        worst = cv2.max(cv2.max(body.material, body.lines), body.spots)
+        marks[y : y + height, x : x + width] = worst
         column = np.clip((balls.at.real / 2).astype(np.intp), 1, side - 2)
         row = np.clip((balls.at.imag / 2).astype(np.intp), 1, side - 2)
         around = (np.arange(-1, 2)[:, None] * side + np.arange(-1, 2)).ravel()
@@ -145,8 +147,6 @@ def _worst(kind: str, ratio: NDArray[np.float64], at: NDArray[np.complex128]) ->
     return Violation(kind, float(ratio[worst]), complex(at[worst]))
 
 
-def _peak(kind: str, ratio: NDArray[Any], corner: tuple[int, int], step: int) -> Violation:
+def _peak(kind: str, ratio: NDArray[Any], corner: tuple[int, int]) -> Violation:
     _, peak, _, (x, y) = cv2.minMaxLoc(ratio)
-    return Violation(
-        kind, peak, complex(corner[0] + (x + 0.5) * step, corner[1] + (y + 0.5) * step)
-    )
+    return Violation(kind, peak, complex(corner[0] + 2 * x + 1, corner[1] + 2 * y + 1))

@@ -20,11 +20,7 @@ DIRECTIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """
-    Maps of violations at half resolution, 1 at the limit; `corner` is their top left, crop px.
-
-    `spots` is coarser: every `SPOT_STEP`th px of the others.
-    """
+    """Maps of violations at half resolution, 1 at the limit; `corner` is their top left in px."""
 
     material: Floats
     lines: Floats
@@ -32,7 +28,10 @@ class Body:
     corner: tuple[int, int]
 
 
+SPOT = (5, 5)
+"""Gaussian of the smallest spots, px at half resolution."""
 SPOT_STEP = 4
+"""Step of the broad ones, px at half resolution."""
 
 
 class BodyGauge:
@@ -66,7 +65,8 @@ class BodyGauge:
         self.window = np.zeros(self._width // 2, np.bool_)
         self.window[max(0, start) : max(0, stop)] = True
         self.per_line[:, self.window] = 1 / limits.window_grey
-        self._per_spot = 1 / limits.stain_grey
+        self._stain_grey = limits.stain_grey
+        self._per_spot = self.per_line * np.float32(limits.scratch_grey / limits.stain_grey)
         self._kernels = [_line(np.pi * n / DIRECTIONS) for n in range(DIRECTIONS)]
 
     def measure(self, pixels: Pixels, balls: Balls) -> Body:
@@ -87,8 +87,8 @@ class BodyGauge:
         box = (self._local, self._local)
         local = np.asarray(cv2.blur(grey, box) / np.maximum(cv2.blur(kept, box), 0.1), np.float32)
         residual = grey - local * kept
-        texture = residual.sum(axis=0) / np.maximum(kept.sum(axis=0), 1)
-        return Body(fill, self._lines(residual - texture * kept), self._spots(local), (x, y))
+        residual -= residual.sum(axis=0) / np.maximum(kept.sum(axis=0), 1) * kept
+        return Body(fill, self._lines(residual), self._spots(residual, local), (x, y))
 
     def _erase(self, balls: Balls) -> Pixels:
         keep = np.ones((self._side, self._side), np.uint8)
@@ -105,10 +105,20 @@ class BodyGauge:
             strongest = np.maximum(strongest, np.abs(np.asarray(answer, np.float32)))
         return np.asarray(strongest * self.per_line, np.float32)
 
-    def _spots(self, local: Floats) -> Floats:
-        """Local mean against the usual one of its columns, which carry the window's texture."""
+    def _spots(self, residual: Floats, local: Floats) -> Floats:
+        """
+        Spots of about 5 px in the residual, and broad ones in the local mean.
+
+        The local mean is compared with the usual one of its columns, which carry the window's
+        texture; its first and last rows see the body's rim and do not count.
+        """
+        small = np.abs(cv2.GaussianBlur(residual, SPOT, 0)) * self._per_spot
         coarse = local[SPOT_STEP // 2 :: SPOT_STEP, SPOT_STEP // 2 :: SPOT_STEP]
-        return np.asarray(np.abs(coarse - np.median(coarse, axis=0)) * self._per_spot, np.float32)
+        broad = np.abs(coarse - np.median(coarse, axis=0)) / self._stain_grey
+        broad[[0, -1]] = 0
+        size = (small.shape[1], small.shape[0])
+        spread = cv2.resize(broad.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+        return np.asarray(np.maximum(small, spread), np.float32)
 
 
 def _line(angle: float) -> Floats:

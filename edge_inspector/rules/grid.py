@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_inspector.rules.parameters import GridParameters
+from edge_inspector.rules.parameters import BallMap, GridParameters
 
 Places = NDArray[np.complex128]
 Ints = NDArray[np.intp]
@@ -30,13 +30,17 @@ class Placement:
         return float(np.degrees(np.angle(self.turn)))
 
 
-def nodes(grid: GridParameters) -> Places:
-    """Nominal places of all balls, column by column."""
+def nodes(grid: GridParameters, ball_map: BallMap) -> Places:
+    """Nominal places of all balls, column by column: the regular grid, moved as the map says."""
     block = np.arange(grid.blocks) * grid.block_step_px
     column = np.arange(grid.block_columns) * grid.pitch_x_px
     x = grid.first_x_px + (block[:, None] + column).ravel()
     y = grid.first_y_px + np.arange(grid.block_rows) * grid.pitch_y_px
-    return (x[:, None] + 1j * y).ravel()
+    regular = (x[:, None] + 1j * y).ravel()
+    for entries, axis in ((ball_map.dx_px, 1), (ball_map.dy_px, 1j)):
+        if entries:
+            regular += axis * np.array(entries)
+    return regular
 
 
 def neighbours(grid: GridParameters) -> tuple[Ints, Ints]:

@@ -65,13 +65,36 @@ class LimitParameters(Document):
     stain_grey: float = Field(gt=0, description="Strongest spot on the body, grey levels.")
 
 
+class BallMap(Document):
+    """
+    Where each ball lies off the regular grid, as a product drawing says; measured, never preset.
+
+    Column by column from the top left, as many as there are balls; empty for a regular grid.
+    """
+
+    dx_px: tuple[float, ...] = ()
+    dy_px: tuple[float, ...] = ()
+
+
 class RuleParameters(Document):
-    """All preset parameters, in four tables."""
+    """All preset parameters, in four tables, and the product's ball map where it has one."""
 
     grid: GridParameters
     body: BodyParameters
     find: FindParameters
     limits: LimitParameters
+    ball_map: BallMap = Field(default_factory=BallMap)
+
+    @model_validator(mode="after")
+    def _maps_every_ball(self) -> RuleParameters:
+        balls = self.grid.blocks * self.grid.block_columns * self.grid.block_rows
+        for entries in (self.ball_map.dx_px, self.ball_map.dy_px):
+            if len(entries) not in (0, balls):
+                raise ValueError(
+                    f"[ball_map] has {len(entries)} entries, the grid has {balls} balls; "
+                    "tune again, or leave [ball_map] out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits_the_crop(self) -> RuleParameters:

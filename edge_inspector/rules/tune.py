@@ -20,7 +20,8 @@ from edge_inspector.records import Pixels
 from edge_inspector.rules.balls import BallGauge, Balls
 from edge_inspector.rules.bga import RuleScorer
 from edge_inspector.rules.body import BodyGauge
-from edge_inspector.rules.parameters import GridParameters, RuleParameters
+from edge_inspector.rules.grid import Places, nodes
+from edge_inspector.rules.parameters import BallMap, GridParameters, RuleParameters
 
 Floats = NDArray[np.float64]
 LEAST = 20
@@ -43,25 +44,38 @@ def tune(
     geometry: Sequence[Pixels],
     limits: Sequence[Pixels],
     overkill: float = 0.005,
+    ball_map: bool = False,
 ) -> RuleParameters:
     """
     Rules whose limits fail about a share `overkill` of good units, all limits together.
 
     `start` gives what is not measured: counts, body, and places to within half a pitch. Images are
-    uint8 (h, w), good ones only. Raises `DataError` for too few of them.
+    uint8 (h, w), good ones only. With `ball_map` the place of every single ball is measured, for
+    products whose balls do not lie on a regular grid. Raises `DataError` for too few of them.
     """
     if min(len(geometry), len(limits)) < LEAST:
         raise DataError(
             f"{len(geometry)} good images for the geometry and {len(limits)} for the limits; "
             f"tuning needs {LEAST} of each"
         )
-    gauge = BallGauge(start)
-    placed = _with(start, "grid", _grid(start.grid, [gauge.measure(image) for image in geometry]))
-    extremes = unit_extremes(placed, limits)
+    regular = start.model_copy(update={"ball_map": BallMap()})
+    measured = _measure(regular, geometry)
+    placed = _with(regular, "grid", _grid(start.grid, measured))
+    if ball_map:
+        placed = _with(placed, "ball_map", _map(placed, _measure(placed, geometry)))
+    for _ in range(2):  # spots in the window are measured relative to the limits of lines
+        found = _limits(unit_extremes(placed, limits), overkill)
+        placed = _with(placed, "limits", found)
+    return placed
+
+
+def _limits(extremes: Mapping[str, Floats], overkill: float) -> dict[str, float]:
+    """Limits that are equally rare, moved together to where the share of rejects is `overkill`."""
     share = overkill / len(LIMITS)
-    return _with(
-        placed, "limits", {name: round(extreme(extremes[name], share), 4) for name in LIMITS}
-    )
+    equal = {name: extreme(extremes[name], share) for name in LIMITS}
+    worst = np.max([extremes[name] / equal[name] for name in LIMITS], axis=0)
+    together = float(np.quantile(worst, 1 - overkill, method="higher"))
+    return {name: round(equal[name] * together * 1.0001, 4) for name in LIMITS}
 
 
 def unit_extremes(rules: RuleParameters, images: Sequence[Pixels]) -> dict[str, Floats]:
@@ -107,8 +121,7 @@ def _reduced(quantile: float) -> float:
 
 def _grid(grid: GridParameters, measured: Sequence[Balls]) -> dict[str, float]:
     """Nodes by least squares on the mean centre of each ball, poses taken out."""
-    back = [(b.centre - b.placement.offset) / b.placement.turn for b in measured]
-    mean = np.median(np.stack(back).real, axis=0) + 1j * np.median(np.stack(back).imag, axis=0)
+    mean = _middle(measured)
     shift = np.mean([b.placement.of(mean).mean() for b in measured]) - mean.mean()
     columns = np.arange(grid.blocks * grid.block_columns)
     block, column = np.divmod(np.repeat(columns, grid.block_rows), grid.block_columns)
@@ -127,7 +140,24 @@ def _grid(grid: GridParameters, measured: Sequence[Balls]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in found.items()}
 
 
-def _with(rules: RuleParameters, table: str, values: Mapping[str, float]) -> RuleParameters:
+def _middle(measured: Sequence[Balls]) -> Places:
+    """The median centre of every ball, poses taken out."""
+    back = np.stack([(b.centre - b.placement.offset) / b.placement.turn for b in measured])
+    return np.asarray(np.median(back.real, axis=0) + 1j * np.median(back.imag, axis=0))
+
+
+def _map(rules: RuleParameters, measured: Sequence[Balls]) -> dict[str, list[float]]:
+    """Where every ball lies off the regular grid."""
+    off = _middle(measured) - nodes(rules.grid, BallMap())
+    return {"dx_px": off.real.round(2).tolist(), "dy_px": off.imag.round(2).tolist()}
+
+
+def _measure(rules: RuleParameters, images: Sequence[Pixels]) -> list[Balls]:
+    gauge = BallGauge(rules)
+    return [gauge.measure(image) for image in images]
+
+
+def _with(rules: RuleParameters, table: str, values: Mapping[str, Any]) -> RuleParameters:
     changed: dict[str, Any] = rules.model_dump()
     changed[table] |= values
     return RuleParameters.model_validate(changed)
@@ -148,9 +178,11 @@ def to_toml(rules: RuleParameters, made_by: str) -> str:
     for name in RuleParameters.model_fields:
         part = getattr(rules, name)
         table = tomlkit.table()
-        for key, value in part.model_dump().items():
+        for key, value in part.model_dump(mode="json", exclude_defaults=True).items():
             table.add(key, value)
-            table[key].comment(type(part).model_fields[key].description)
-        document.add(tomlkit.nl())
-        document.add(name, table)
+            if meaning := type(part).model_fields[key].description:
+                table[key].comment(meaning)
+        if table:
+            document.add(tomlkit.nl())
+            document.add(name, table)
     return tomlkit.dumps(document)

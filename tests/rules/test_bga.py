@@ -14,7 +14,7 @@ from edge_inspector.simulator.parts import Variation, compose
 
 SHIPPED = Path(__file__).resolve().parents[2] / "edge_inspector" / "rules" / "bga_simulated.toml"
 BOX = (0, 0, 256, 256)
-SURE = ("missing", "extra", "pitch", "size", "bridge", "scratch", "small_size")
+SURE = ("missing", "extra", "pitch", "size", "bridge", "scratch", "stain", "small_size")
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,16 @@ def test_defects_that_rules_can_see_are_rejected(rules, kind):
     assert sum(f.anomaly_score >= 1 for f in found) >= 28
 
 
-@pytest.mark.parametrize("kind", ["small_pitch", "stain"])
-def test_defects_at_the_limit_of_rules_score_above_good_units(rules, kind):
+def test_small_moves_of_a_ball_score_above_good_units(rules):
+    kind = "small_pitch"
     good = np.median([score(rules, unit(n).pixels).anomaly_score for n in range(30)])
     bad = np.median([score(rules, unit(n, kind).pixels).anomaly_score for n in range(30)])
     assert bad > 1.1 * good
 
 
-@pytest.mark.parametrize("kind", ["missing", "extra", "bridge", "scratch"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "extra", "pitch", "size", "bridge", "scratch", "stain"]
+)
 def test_most_rejects_name_their_kind_and_its_place(rules, kind):
     named = 0
     for number in range(20):
@@ -91,4 +93,4 @@ def test_a_crop_of_another_size_is_refused(rules):
 
 
 def test_every_kind_that_the_simulator_knows_is_looked_at_here():
-    assert {*SURE, "small_pitch", "stain"} == set(DEFECTS)
+    assert {*SURE, "small_pitch"} == set(DEFECTS)

@@ -56,3 +56,10 @@ def test_balls_that_reach_beyond_the_crop_are_refused(tmp_path):
     path.write_text(SHIPPED.read_text().replace("block_rows = 13", "block_rows = 20"))
     with pytest.raises(DocumentError, match="the crop is 256 px"):
         load_rules(path)
+
+
+def test_a_ball_map_of_another_grid_is_refused(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text(SHIPPED.read_text() + "\n[ball_map]\ndx_px = [0.1, 0.2]\n")
+    with pytest.raises(DocumentError, match="2 entries, the grid has 78 balls"):
+        load_rules(path)

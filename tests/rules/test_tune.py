@@ -1,9 +1,11 @@
 """Tuning looks at good images only, and brings wrong geometry and limits to where they belong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomlkit
 
 from edge_inspector.errors import DataError
 from edge_inspector.rules.bga import RuleScorer
@@ -49,6 +51,21 @@ def test_what_was_tuned_can_be_written_and_read(tuned, tmp_path):
     path.write_text(to_toml(tuned, "made by a test"))
     assert load_rules(path) == tuned
     assert "# made by a test" in path.read_text()
+
+
+def test_a_ball_map_holds_what_the_regular_grid_cannot():
+    parts = package.parts()
+    moved = parts.centres.copy()
+    moved[7] += (1.5, -1.0)
+    odd = replace(parts, centres=moved)
+    made = [compose(odd, np.random.default_rng([5, n])).pixels for n in range(80)]
+    start = load_rules(SHIPPED)
+    mapped = tune(start, made[:40], made[40:], ball_map=True)
+    entries = np.hypot(mapped.ball_map.dx_px, mapped.ball_map.dy_px)
+    assert entries.max() == pytest.approx(np.hypot(1.5, 1.0), abs=0.35)
+    assert np.median(entries) < 0.3
+    assert mapped.limits.pitch_px < tune(start, made[:40], made[40:]).limits.pitch_px
+    assert RuleParameters.model_validate(tomlkit.parse(to_toml(mapped, "")).unwrap()) == mapped
 
 
 def test_too_few_images_are_refused():
