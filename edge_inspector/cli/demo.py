@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,7 @@ from edge_inspector.client import Listener
 from edge_inspector.errors import Breakage, Misuse
 from edge_inspector.outbox.log import Log
 from edge_inspector.recipe import load_recipe
-from edge_inspector.settings import process_environment
-from edge_inspector.studies.harness import Station, free_port
+from edge_inspector.studies.harness import Station, free_port, start_load
 from edge_inspector.studies.tally import Tally
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "demo"
@@ -48,7 +46,14 @@ def run_demo(args: argparse.Namespace) -> int:
     budget_ms = load_recipe(Path(settings["recipe"])).latency_budget_ms
     tally = Tally(budget_ms=budget_ms)
     with Station(folder, settings) as station, Listener(verdicts) as listener:
-        line = _start_line(args, frames, folder / "truth.jsonl")
+        line = start_load(
+            frames,
+            folder / "truth.jsonl",
+            max(1, round(args.seconds * args.units_per_second)),
+            args.units_per_second,
+            seed=args.seed,
+            defect_rate=args.defect_rate,
+        )
         try:
             _follow(line, listener, tally, folder, _screen(args, tally, station.startup_s))
         finally:
@@ -83,25 +88,6 @@ def _settings(folder: Path) -> tuple[dict[str, Any], str, str]:
     settings["sinks"][0]["endpoint"] = verdicts
     settings["archive"]["path"] = str(folder / "rejects")
     return settings, frames, verdicts
-
-
-def _start_line(args: argparse.Namespace, endpoint: str, truth: Path) -> subprocess.Popen[bytes]:
-    units = max(1, round(args.seconds * args.units_per_second))
-    options = {
-        "--to": endpoint,
-        "--rate": args.units_per_second,
-        "--units": units,
-        "--seed": args.seed,
-        "--defect-rate": args.defect_rate,
-        "--truth": truth,
-    }
-    words = [str(word) for pair in options.items() for word in pair]
-    return subprocess.Popen(
-        [sys.executable, "-m", "edge_inspector.cli.main", "simulate", "bga", "--quiet", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env=process_environment({"OMP_NUM_THREADS": "1"}),
-    )
 
 
 def _follow(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from edge_inspector.client import Listener
 from edge_inspector.outbox.log import Log
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Reason
-from edge_inspector.settings import process_environment
-from edge_inspector.studies.harness import Station, free_port
+from edge_inspector.studies.harness import Station, free_port, start_load
 from edge_inspector.studies.tally import Tally, percentiles
 from edge_inspector.wire.telemetry import VerdictNote
 
@@ -66,7 +64,9 @@ def run(
     stages = Stages()
     settings = station_settings(recipe, frames, verdicts, workers)
     with Station(folder, settings) as station, Listener(verdicts) as listener:
-        load = start_load(frames, folder / "truth.jsonl", units, rate_hz, pool)
+        load = start_load(
+            frames, folder / "truth.jsonl", units, rate_hz, seed=1, defect_rate=0.05, pool=pool
+        )
         started = clock.now_ns()
         last = collect(load, listener, tally, stages, units, progress)
         memory = memory_mib(station.pid)
@@ -102,28 +102,6 @@ def station_settings(recipe: Path, frames: str, verdicts: str, workers: int) -> 
         "sources": [{"name": "line", "type": "zmq-pull", "endpoint": frames, "clock": "same-host"}],
         "sinks": [{"type": "zmq", "endpoint": verdicts}],
     }
-
-
-def start_load(
-    endpoint: str, truth: Path, units: int, rate_hz: float, pool: int
-) -> subprocess.Popen[bytes]:
-    """The load generator: `edge-inspector simulate` in a process of its own."""
-    options: Mapping[str, object] = {
-        "--to": endpoint,
-        "--rate": rate_hz,
-        "--units": units,
-        "--seed": 1,
-        "--defect-rate": 0.05,
-        "--truth": truth,
-        "--pool": pool,
-    }
-    words = [str(word) for pair in options.items() for word in pair]
-    return subprocess.Popen(
-        [sys.executable, "-m", "edge_inspector.cli.main", "simulate", "bga", "--quiet", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env=process_environment({"OMP_NUM_THREADS": "1"}),
-    )
 
 
 def collect(

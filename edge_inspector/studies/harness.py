@@ -129,6 +129,36 @@ class Station:
                     self._ready.set()
 
 
+def start_load(
+    endpoint: str,
+    truth: Path,
+    units: int,
+    rate_hz: float,
+    *,
+    seed: int,
+    defect_rate: float,
+    pool: int = 0,
+) -> subprocess.Popen[bytes]:
+    """A simulated BGA line in a process of its own; `truth` gets a line for each unit it sends."""
+    options: dict[str, object] = {
+        "--to": endpoint,
+        "--rate": rate_hz,
+        "--units": units,
+        "--seed": seed,
+        "--defect-rate": defect_rate,
+        "--truth": truth,
+    }
+    if pool:
+        options["--pool"] = pool
+    words = [str(word) for pair in options.items() for word in pair]
+    return subprocess.Popen(
+        [sys.executable, "-m", "edge_inspector.cli.main", "simulate", "bga", "--quiet", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=process_environment({"OMP_NUM_THREADS": "1"}),
+    )
+
+
 def _event(line: str) -> str:
     try:
         return str(json.loads(line).get("event", ""))
