@@ -153,4 +153,5 @@ def test_a_worker_whose_core_is_gone_leaves(inspector, memory):
     core.send(put(memory, 0, GOOD))
     core.close()
     serve(line, inspector, memory[1], None, MAX_PIXELS)
+    assert line.receive() is None
     line.close()
