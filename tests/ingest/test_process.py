@@ -27,9 +27,15 @@ def pull(endpoint, **keys):
 
 
 def test_nothing_pushed_is_lost_in_silence(start_ingest, endpoint):
-    """Every frame arrives as a head, in order, with its own pixels or the word that it was shed."""
+    """
+    Every frame arrives as a head, in order, with its own pixels or the word that it was shed.
+
+    Four of sixteen slots are in use; ingest hears of those given back on a thread of its own, which
+    a busy box may hold up for a moment: then a frame is shed, and says so.
+    """
     core = start_ingest(pull(endpoint), slots_granted=16)
     frames = np.random.default_rng(1).integers(0, 256, (8, 64, 64), dtype=np.uint8)
+    shed = 0
     with Publisher(endpoint) as publisher:
         for number in range(2000):
             publisher.send(frames[number % 8], trigger_id=number + 1, seq=number)
@@ -37,7 +43,11 @@ def test_nothing_pushed_is_lost_in_silence(start_ingest, endpoint):
                 for expected in range(number - 3, number + 1):
                     head = core.frame()
                     assert head.key.seq == expected
-                    assert np.array_equal(core.array(head), frames[expected % 8])
+                    if head.fault is Reason.SHED:
+                        shed += 1
+                    else:
+                        assert np.array_equal(core.array(head), frames[expected % 8])
+    assert shed < 100
 
 
 def test_a_burst_is_answered_whole(start_ingest, endpoint):
