@@ -7,6 +7,7 @@ Messages are msgpack of the structs below; a closed peer reads as `None`. Pixels
 from __future__ import annotations
 
 import socket
+from typing import Literal
 
 import msgspec
 
@@ -29,10 +30,55 @@ class Arrived(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """Core to ingest: the reply that a request-mode publisher waits for."""
+    """
+    Core to ingest: what the sender of a frame waits for.
+
+    A request-mode publisher gets one `text`; an assured source gets `accepted` and then, when it
+    is `final`, `settled` with the verdict's number, outcome code and latency, or `conflict`.
+    """
 
     ticket: int
-    text: str
+    text: str = ""
+    kind: Literal["text", "accepted", "settled", "conflict"] = "text"
+    final: bool = True
+    vseq: int = 0
+    code: int = 0
+    latency_us: int = 0
+    chain: int = 0
+
+
+class Pulse(msgspec.Struct, frozen=True, tag=True):
+    """Core to ingest and delivery, each 100 ms while core and store live: how the station is."""
+
+    head_vseq: int
+    oldest_vseq: int
+    state: Literal["starting", "ready", "degraded", "fault", "stopping"]
+    toggle: bool
+
+
+class Row(msgspec.Struct, frozen=True, tag=True):
+    """Core to delivery: this verdict is on disk; one that is not said can be read from the log."""
+
+    vseq: int
+    body: bytes
+    chain: int
+
+
+class RunBegan(msgspec.Struct, frozen=True, tag=True):
+    """Core to delivery: trigger ids count in this run from now on."""
+
+    run: int
+
+
+class RunWanted(msgspec.Struct, frozen=True, tag=True):
+    """Delivery to core: a line controller's part counter starts again."""
+
+
+class Acked(msgspec.Struct, frozen=True, tag=True):
+    """Delivery to core: this consumer holds every verdict up to this one."""
+
+    consumer: str
+    upto: int
 
 
 class Job(msgspec.Struct, frozen=True, tag=True):
@@ -72,7 +118,10 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Core to child: finish what is in hand and leave."""
 
 
-Message = Grant | Arrived | Answer | Job | Done | Ready | Alive | Failed | Stop
+Message = (
+    Grant | Arrived | Answer | Job | Done | Ready | Alive | Failed | Stop
+    | Pulse | Row | RunBegan | RunWanted | Acked
+)  # fmt: skip
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Message)
 
@@ -88,6 +137,16 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     max_pixels: int
     archive: str | None = None
     archive_quota_mib: int = 1024
+
+
+class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What core tells delivery on its command line, as JSON."""
+
+    station: str
+    endpoint: str
+    store: str
+    classes: tuple[str, ...] = ()
+    history_hz: int = 6000
 
 
 class Channel:

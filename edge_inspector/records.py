@@ -51,7 +51,9 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
 
     Times with `_ns` are monotonic nanoseconds of this box; `captured_utc_ns` is a label.
     `slot` is the shared-memory slot that holds `size` bytes of pixels, -1 when there are none,
-    and then `fault` says why. `height`, `width`, `channels` are 0 for an encoded image.
+    and then `fault` says why. `height`, `width`, `channels` are 0 for an encoded image. An
+    `assured` source numbers without gaps and offers again; its `tombstone` is a frame that it
+    gave up, and never contradicts one that came.
     """
 
     key: FrameKey
@@ -77,6 +79,8 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     fault: Reason | None = None
     detail: str = ""
     ticket: int = 0
+    assured: bool = False
+    tombstone: bool = False
 
     @property
     def advisory(self) -> bool:
@@ -197,8 +201,19 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     stages_us: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The one answer for one unit, as committed; `vseq` is given by the log, not by the verdict."""
+class Verdict(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"regions": "rois", "time_zero_ns": "captured_mono_ns"},
+):
+    """
+    The one answer for one unit, as committed and as it travels.
+
+    The log fills in `vseq`, `settled_utc_ns`, `latency_us` (time zero to the write) and
+    `deadline_met`; `valid_us` is how long after time zero the verdict may be acted on; `evidence`
+    is a digest over the recipe and its engines. `rois_omitted` regions did not fit.
+    """
 
     unit_key: str
     station: str
@@ -224,6 +239,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decided_ns: int = 0
     settled_utc_ns: int = 0
     stages_us: dict[str, int] = msgspec.field(default_factory=dict)
+    vseq: int = 0
+    latency_us: int = 0
+    deadline_met: bool = False
+    valid_us: int = 0
+    evidence: str = ""
+    rois_omitted: int = 0
 
     @property
     def source(self) -> str:

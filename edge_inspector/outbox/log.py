@@ -17,7 +17,7 @@ from edge_inspector.errors import StoreFault
 from edge_inspector.records import Committed, Verdict
 
 NAME = "verdicts.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = f"""
 CREATE TABLE accepted(
   unit_key TEXT, source TEXT, epoch TEXT, seq TEXT, camera TEXT, digest TEXT,
@@ -26,6 +26,9 @@ CREATE TABLE verdict(
   vseq INTEGER PRIMARY KEY, unit_key TEXT NOT NULL UNIQUE, code TEXT NOT NULL,
   settled_utc_ns INTEGER NOT NULL, body BLOB NOT NULL, chain INTEGER NOT NULL, digests BLOB NOT NULL);
 CREATE TABLE base(vseq INTEGER NOT NULL, chain INTEGER NOT NULL);
+CREATE TABLE cursor(consumer TEXT PRIMARY KEY, acked INTEGER NOT NULL, utc_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE run(run INTEGER NOT NULL);
+INSERT INTO run VALUES(0);
 PRAGMA user_version={SCHEMA_VERSION};
 """
 """`accepted` holds frames whose unit has no verdict yet; `base` is the row before the oldest kept."""
@@ -161,6 +164,42 @@ class Log:
     def read(self, from_vseq: int, limit: int) -> list[Committed]:
         """Up to `limit` verdicts in order, starting with `from_vseq`."""
         return [stored(*row) for row in self._rows(from_vseq, limit)]
+
+    def rows(self, from_vseq: int, limit: int) -> list[tuple[int, bytes, int]]:
+        """Number, body and chain value of up to `limit` verdicts, the bodies as they travel."""
+        return list(self._rows(from_vseq, limit))
+
+    def bounds(self) -> tuple[int, int]:
+        """The oldest `vseq` that is kept, and the newest; the oldest is one higher when empty."""
+        base, head = self._base_and_head()
+        return base[0] + 1, head
+
+    def chain_before(self, vseq: int) -> int:
+        """The chain value that `vseq` builds on; raises `StoreFault` when it is not kept."""
+        sql = "SELECT chain FROM verdict WHERE vseq=?1 UNION SELECT chain FROM base WHERE vseq=?1"
+        try:
+            chain: int | None = self._connection.execute(sql, (vseq - 1,)).get
+        except apsw.Error as error:
+            raise fault(self.path, error) from error
+        if chain is None:
+            raise StoreFault(f"{self.path}: verdict {vseq - 1} is not kept")
+        return chain
+
+    def cursor(self, consumer: str) -> int:
+        """The last verdict that a consumer said it holds, 0 for one that never said so."""
+        sql = "SELECT acked FROM cursor WHERE consumer=?"
+        try:
+            acked: int | None = self._connection.execute(sql, (consumer,)).get
+        except apsw.Error as error:
+            raise fault(self.path, error) from error
+        return acked or 0
+
+    def run(self) -> int:
+        """The run in which trigger ids count."""
+        try:
+            return int(self._connection.execute("SELECT run FROM run").get)
+        except apsw.Error as error:
+            raise fault(self.path, error) from error
 
     def verify(self) -> Verified:
         """Walk the log: numbers without a gap, every body in its chain, every row readable."""

@@ -1,13 +1,4 @@
-"""
-Reference source and reference line controller, for programs beside the daemon.
-
-    with Publisher("tcp://127.0.0.1:5574") as line:
-        line.send(image, unit_id="A-0001", trigger_id=1)
-
-    with Listener("tcp://127.0.0.1:5572") as verdicts:
-        for verdict in verdicts:
-            print(verdict.unit_id, verdict.outcome.value, verdicts.dropped)
-"""
+"""Publisher and listener of the PLAIN tier: frames out, telemetry in; what is lost, is lost."""
 
 from __future__ import annotations
 

@@ -1,0 +1,16 @@
+"""
+Reference source and reference line controller, for programs beside the daemon.
+
+PLAIN tier, for lines that publish already and screens that watch:
+
+    with Publisher("tcp://127.0.0.1:5574") as line:
+        line.send(image, unit_id="A-0001", trigger_id=1)
+
+    with Listener("tcp://127.0.0.1:5572") as verdicts:
+        for verdict in verdicts:
+            print(verdict.unit_id, verdict.outcome.value, verdicts.dropped)
+"""
+
+from edge_inspector.client.plain import Listener, Publisher
+
+__all__ = ["Listener", "Publisher"]
