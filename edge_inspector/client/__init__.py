@@ -11,6 +11,13 @@ PLAIN tier, for lines that publish already and screens that watch:
             print(verdict.unit_id, verdict.outcome.value, verdicts.dropped)
 """
 
+from edge_inspector.client.frame_source import FrameSource
+from edge_inspector.client.frames import Settlement
 from edge_inspector.client.plain import Listener, Publisher
 
-__all__ = ["Listener", "Publisher"]
+__all__ = [
+    "FrameSource",
+    "Listener",
+    "Publisher",
+    "Settlement",
+]

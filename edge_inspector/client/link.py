@@ -1,0 +1,83 @@
+"""A DEALER that one thread reads and writes, other threads wake, and silence replaces."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+
+import zmq
+
+from edge_inspector.client.frames import Part
+from edge_inspector.wire import sockets
+
+_HWM = 256
+_MAX_REPLY = 64 * 1024
+_BURST = 256
+_LINGER_MS = 200
+
+
+class Link:
+    """One connection to the daemon's frames endpoint; only `wake` may be called by any thread."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        try:
+            self._socket = self._opened()
+        except BaseException:
+            self.close()
+            raise
+
+    def renew(self) -> None:
+        """Let go of the connection, of what it holds unsent too, and open another."""
+        self._socket.close(linger=0)
+        self._socket = self._opened()
+
+    def send(self, parts: Sequence[Part]) -> bool:
+        """False where nobody is connected or the pipe is full."""
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> Iterator[list[bytes]]:
+        """What has come, a bounded number of messages."""
+        for _ in range(_BURST):
+            try:
+                yield self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+
+    def poll(self, timeout_ms: int, *, writable: bool) -> None:
+        """Wait for a message, for `wake`, and with `writable` for room in the pipe."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if writable else 0))
+        poller.register(self._ear.fileno(), zmq.POLLIN)
+        if self._ear.fileno() in dict(poller.poll(timeout_ms)):
+            self._ear.recv(4096)
+
+    def wake(self) -> None:
+        """End a `poll` of the other thread."""
+        try:
+            self._bell.send(b"\0")
+        except BlockingIOError:
+            return  # it is being rung already
+
+    def close(self) -> None:
+        """Give what was just sent a moment to leave, then let go."""
+        self._context.destroy(linger=_LINGER_MS)
+        self._bell.close()
+        self._ear.close()
+
+    def _opened(self) -> zmq.Socket[bytes]:
+        opened = sockets.open_socket(self._context, zmq.DEALER, hwm=_HWM, max_bytes=_MAX_REPLY)
+        try:
+            sockets.connect(opened, self.endpoint)
+        except BaseException:
+            opened.close(linger=0)
+            raise
+        return opened
