@@ -146,3 +146,35 @@ class Child:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
             self._channel = None
+
+
+class Roster:
+    """Which children are ready to work."""
+
+    def __init__(self) -> None:
+        self._ready: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def add(self, child: Child) -> None:
+        """This one said that it is ready."""
+        self._ready.add(child.name)
+        self._changed.set()
+
+    def remove(self, child: Child) -> None:
+        """This one is gone."""
+        self._ready.discard(child.name)
+
+    def has(self, names: set[str]) -> bool:
+        """Whether all of these are ready."""
+        return names <= self._ready
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
+        self._changed.set()
+
+    async def until(self, names: set[str], stopping: asyncio.Event) -> bool:
+        """Wait for all of these; False when told to stop before."""
+        while not self.has(names) and not stopping.is_set():
+            self._changed.clear()
+            await self._changed.wait()
+        return not stopping.is_set()

@@ -26,6 +26,7 @@ NAMES = (
     "store.before_cursor",
     "store.after_cursor",
     "store.before_run",
+    "store.after_run",
     "store.checkpoint",
     "store.checkpointed",
     "core.before_publish",

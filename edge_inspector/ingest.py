@@ -29,6 +29,7 @@ from edge_inspector.channel import (
     Failed,
     Grant,
     Message,
+    Pulse,
     Ready,
     Stop,
 )
@@ -39,7 +40,7 @@ from edge_inspector.recipe import Recipe
 from edge_inspector.settings import Settings, SourceSettings, ZmqSource
 from edge_inspector.slots import Slots
 from edge_inspector.sources import SOURCES
-from edge_inspector.sources.arrival import Surroundings
+from edge_inspector.sources.arrival import HearsPulse, Surroundings
 from edge_inspector.sources.intake import Counts, Defaults, Intake, Pool, Tickets
 from edge_inspector.sources.zap import AddressLists
 
@@ -60,6 +61,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[dict[str, Any], ...]
     slot_bytes: int
     max_pixels: int
+    budget_us: int = 600_000_000
     memory_mib: int = 2048
     """Address space beyond what is mapped at the start; 0 sets no limit."""
 
@@ -75,6 +77,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
             sources=tuple(source.model_dump() for source in settings.sources),
             slot_bytes=settings.frames.max_bytes,
             max_pixels=settings.frames.max_pixels,
+            budget_us=recipe.budget_us,
         )
 
     def encode(self) -> str:
@@ -158,6 +161,7 @@ class Ingest:
             max_bytes=config.slot_bytes,
             max_pixels=config.max_pixels,
             count=self._counts.add,
+            budget_us=config.budget_us,
         )
         allow = {one.name: one.allow for one in sources if isinstance(one, ZmqSource) and one.allow}
         if allow:
@@ -200,10 +204,14 @@ class Ingest:
         if message is None or isinstance(message, Stop):
             return 0
         if isinstance(message, Answer):
-            self._tickets.answer(message.ticket, message.text)
+            self._tickets.answer(message)
         elif isinstance(message, Grant):
             self._pool.give(message.slots)
             self._start()
+        elif isinstance(message, Pulse):
+            for one in self._running:
+                if isinstance(one.source, HearsPulse):
+                    one.source.pulse(message)
         return None
 
     def _tell(self) -> int | None:

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from edge_inspector.channel import Answer
 from edge_inspector.docket import words as d
+from edge_inspector.failpoints import passing
 from edge_inspector.metrics import Metrics
 from edge_inspector.protocols import Sink
 from edge_inspector.records import Committed, FrameHead
 from edge_inspector.wire import telemetry
+from edge_inspector.wire.codes import code_of
 
 
 class Outlet:
@@ -19,28 +22,29 @@ class Outlet:
     Tells everybody who must hear of a committed verdict, and only then.
 
     `wants_verdict` names the sources whose publishers wait for the verdict instead of an OK;
-    `answer(ticket, text)` reaches such a publisher through ingest.
+    `answer` reaches such a publisher, or an assured source, through ingest.
     """
 
     def __init__(
         self,
         wants_verdict: frozenset[str],
         metrics: Metrics,
-        answer: Callable[[int, str], object],
+        answer: Callable[[Answer], object],
     ) -> None:
         self.sinks: Sequence[Sink] = ()
         self.notes: Counter[str] = Counter()
         self._wants_verdict = wants_verdict
         self._metrics = metrics
         self._answer = answer
-        self._waiting: dict[int, bool] = {}
-        """Ticket -> whether it waits for the verdict."""
+        self._waiting: dict[int, str] = {}
+        """Ticket -> what it waits for: ok, verdict or assured."""
         self._log = structlog.get_logger("edge_inspector")
 
     def expect(self, head: FrameHead) -> None:
         """Somebody may wait for an answer to this frame."""
         if head.ticket:
-            self._waiting[head.ticket] = head.key.source in self._wants_verdict
+            wants = "verdict" if head.key.source in self._wants_verdict else "ok"
+            self._waiting[head.ticket] = "assured" if head.assured else wants
 
     def forget_tickets(self) -> None:
         """Ingest is gone, and with it everybody who waited."""
@@ -60,7 +64,7 @@ class Outlet:
             reason=verdict.reason.value if verdict.reason else None,
             defect_class=verdict.defect_class,
             score=verdict.anomaly_score,
-            latency_us=(row.committed_ns - verdict.time_zero_ns) // 1000,
+            latency_us=verdict.latency_us,
         )
 
     def publish_state(self, head_vseq: int, state: str) -> None:
@@ -69,16 +73,43 @@ class Outlet:
             sink.publish_state(head_vseq, state)
 
     def reply(self, reply: d.Reply) -> None:
-        """Answer a ticket once: at once, or with the verdict where its source asked for that."""
-        wants_verdict = self._waiting.get(reply.ticket)
-        if wants_verdict is None or (wants_verdict and not reply.final):
+        """Answer a ticket: with what comes first, or with the verdict where that was asked for."""
+        wants = self._waiting.get(reply.ticket)
+        if wants is None or (wants == "verdict" and not reply.final):
+            return
+        if wants == "assured":
+            self._tell_assured(reply)
             return
         del self._waiting[reply.ticket]
-        if wants_verdict and reply.committed is not None:
+        if wants == "verdict" and reply.committed is not None:
             text = telemetry.encode(reply.committed)[1].decode()
         else:
             text = "NO " + reply.detail if reply.kind == "no" else "OK"
-        self._answer(reply.ticket, text)
+        self._answer(Answer(reply.ticket, text))
+
+    def _tell_assured(self, reply: d.Reply) -> None:
+        """`accepted` once the frame is journaled, at the end `settled`, or `conflict`."""
+        if not reply.final:
+            self._answer(Answer(reply.ticket, kind="accepted", final=False))
+            return
+        del self._waiting[reply.ticket]
+        passing("core.before_settled")
+        row = reply.committed
+        if row is None:
+            self._answer(Answer(reply.ticket, reply.detail, "conflict"))
+            return
+        verdict = row.verdict
+        self._answer(
+            Answer(
+                reply.ticket,
+                verdict.detail,
+                "settled",
+                vseq=row.vseq,
+                code=code_of(verdict.outcome, verdict.reason),
+                latency_us=verdict.latency_us,
+                chain=row.chain,
+            )
+        )
 
     def remark(self, action: d.Note | d.SequenceReset) -> None:
         """Something happened that changes no verdict."""

@@ -126,6 +126,8 @@ class Recipe(Document):
     regions: tuple[Region, ...] = Field(min_length=1)
     baseline: str | None = None
     """Rules that judge the same regions and only watch."""
+    defect_classes: tuple[NameStr, ...] = ()
+    """Names that have a number for line controllers, from 1 as listed; others are 0."""
     calibration: Calibration | None = None
 
     @property

@@ -82,6 +82,12 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     assured: bool = False
     tombstone: bool = False
 
+    def contradicts(self, digest: int) -> bool:
+        """Whether pixels with this digest, under the same identity, are others than these."""
+        if self.assured and not (digest and self.digest):
+            return False  # one of the two is a frame that its source gave up
+        return digest != self.digest
+
     @property
     def advisory(self) -> bool:
         """True where no id ties the frame to a physical unit."""

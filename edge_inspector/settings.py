@@ -54,6 +54,23 @@ class ZmqSource(Document):
     allow: tuple[str, ...] = ()
 
 
+class AssuredSource(Document):
+    """
+    Frames over ZeroMQ, ASSURED tier: binds to ipc or loopback.
+
+    `peers` may say HELLO here, by default only the source's own name; credit is for each of them.
+    """
+
+    type: Literal["assured"]
+    name: NameStr
+    endpoint: str
+    camera: NameStr = "main"
+    recipe: NameStr | None = None
+    peers: tuple[NameStr, ...] = ()
+    credit_msgs: int = Field(default=8, ge=1, le=1024)
+    credit_mib: int = Field(default=64, ge=1, le=4096)
+
+
 class CameraSource(Document):
     """A camera or stream that OpenCV opens: a V4L2 device, an RTSP or a GStreamer URI, a video file."""
 
@@ -99,6 +116,7 @@ SourceSettings = Annotated[
     Annotated[ZmqSource, Tag("type=zmq-sub")]
     | Annotated[ZmqSource, Tag("type=zmq-pull")]
     | Annotated[ZmqSource, Tag("type=zmq-rep")]
+    | Annotated[AssuredSource, Tag("type=assured")]
     | Annotated[CameraSource, Tag("type=camera")]
     | Annotated[FolderSource, Tag("type=folder")]
     | Annotated[PluginSource, Tag("type=package.module:Attribute")],
@@ -112,6 +130,20 @@ class ZmqSink(Document):
     type: Literal["zmq"]
     endpoint: str = "tcp://127.0.0.1:5572"
     actuates: Literal[False] = False
+
+
+class AssuredSink(Document):
+    """
+    Verdicts over ZeroMQ, ASSURED tier, for line controllers: binds to ipc or loopback.
+
+    Retention waits for each of the `required` consumers, for `retention.hold_days` at most.
+    """
+
+    type: Literal["assured"]
+    endpoint: str = "tcp://127.0.0.1:5571"
+    actuates: bool = True
+    required: tuple[NameStr, ...] = ()
+    history_hz: int = Field(default=6000, ge=100, le=100_000)
 
 
 class MemorySink(Document):
@@ -131,6 +163,7 @@ class PluginSink(Document):
 
 SinkSettings = Annotated[
     Annotated[ZmqSink, Tag("type=zmq")]
+    | Annotated[AssuredSink, Tag("type=assured")]
     | Annotated[MemorySink, Tag("type=memory")]
     | Annotated[PluginSink, Tag("type=package.module:Attribute")],
     Discriminator(_type_of),
@@ -166,6 +199,8 @@ class Retention(Document):
     """How long verdicts stay in the log."""
 
     days: float = Field(default=30.0, gt=0)
+    hold_days: float = Field(default=30.0, gt=0)
+    """How long a verdict that a required consumer does not hold yet outlives that."""
     max_gib: float = Field(default=20.0, gt=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edge_inspector import slots
-from edge_inspector.channel import Message, WorkerConfig
+from edge_inspector.channel import DeliveryConfig, Message, WorkerConfig
 from edge_inspector.children import Child
 from edge_inspector.daemon import Daemon, Parts
 from edge_inspector.docket import Docket
@@ -23,6 +24,7 @@ from edge_inspector.outbox import Outbox
 from edge_inspector.protocols import Sink
 from edge_inspector.recipe import Recipe, load_recipe
 from edge_inspector.settings import (
+    AssuredSink,
     CameraSource,
     FolderSource,
     PluginSink,
@@ -33,6 +35,7 @@ from edge_inspector.settings import (
     process_environment,
 )
 from edge_inspector.sinks import SINKS
+from edge_inspector.wire import sockets
 
 OnMessage = Callable[[Child, Message], None]
 OnLost = Callable[[Child], None]
@@ -51,6 +54,10 @@ def check_station(settings: Settings, recipe: Recipe) -> None:
     names = [source.name for source in settings.sources]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise Misuse(f"two sources are named {', '.join(sorted(doubled))}")
+    for sink in (assured := _assured_sinks(settings)):
+        sockets.check_local(sink.endpoint)
+    if len(assured) > 1:
+        raise Misuse(f"{len(assured)} sinks of type 'assured'; one serves every line controller")
     fed = {source.camera for source in settings.sources}
     if any(not isinstance(source, (CameraSource, FolderSource)) for source in settings.sources):
         return  # a publisher may name the camera in each frame
@@ -70,19 +77,26 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
         max_queue=recipe.max_queue,
         recipe=recipe.product,
         recipe_version=recipe.version,
+        evidence=evidence(settings.recipe, recipe),
     )
+    assured = _assured_sinks(settings)
     outbox = Outbox(
         settings.store,
         days=settings.retention.days,
         max_bytes=int(settings.retention.max_gib * 1024**3),
+        hold_days=settings.retention.hold_days,
+        required=tuple(name for sink in assured for name in sink.required),
     )
     daemon = Daemon(
         Parts(
             docket=docket,
             outbox=outbox,
-            open_sinks=lambda: [_open_sink(sink, settings) for sink in settings.sinks],
+            open_sinks=lambda: [
+                _open_sink(sink, settings) for sink in settings.sinks if sink not in assured
+            ],
             worker=_worker_factory(settings, fd),
             ingest=_ingest_factory(settings, recipe, fd),
+            delivery=_delivery_factory(settings, recipe, assured[0]) if assured else None,
             workers=settings.workers.count,
             slots=settings.frames.slots,
             hang_ms=settings.workers.hang_ms,
@@ -95,6 +109,19 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
         )
     )
     return await daemon.run()
+
+
+def evidence(path: Path, recipe: Recipe) -> str:
+    """What a verdict rests on: a digest over the recipe and the manifests of its engines."""
+    digest = hashlib.sha256(path.read_bytes())
+    for folder in recipe.engines.values():
+        manifest = folder / "manifest.toml"
+        digest.update(manifest.read_bytes() if manifest.exists() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _assured_sinks(settings: Settings) -> list[AssuredSink]:
+    return [sink for sink in settings.sinks if isinstance(sink, AssuredSink)]
 
 
 def _worker_factory(settings: Settings, fd: int) -> Callable[[str, OnMessage, OnLost], Child]:
@@ -137,6 +164,33 @@ def _ingest_factory(
             "ingest",
             command,
             inherit=(fd,),
+            environment=environment,
+            on_message=on_message,
+            on_lost=on_lost,
+        )
+
+    return make
+
+
+def _delivery_factory(
+    settings: Settings, recipe: Recipe, sink: AssuredSink
+) -> Callable[[OnMessage, OnLost], Child]:
+    config = DeliveryConfig(
+        station=settings.station,
+        endpoint=sink.endpoint,
+        store=str(settings.store),
+        classes=recipe.defect_classes,
+        history_hz=sink.history_hz,
+    )
+    command = [sys.executable, "-m", "edge_inspector.delivery", "--config"]
+    command.append(msgspec.json.encode(config).decode())
+    environment = _environment(settings)
+
+    def make(on_message: OnMessage, on_lost: OnLost) -> Child:
+        return Child(
+            "delivery",
+            command,
+            inherit=(),
             environment=environment,
             on_message=on_message,
             on_lost=on_lost,

@@ -19,6 +19,7 @@ import xxhash
 from edge_inspector import clock, process
 from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
 from edge_inspector.errors import Breakage, EdgeInspectorError, EngineRefused, Misuse, Uninspectable
+from edge_inspector.failpoints import passing
 from edge_inspector.inspector import Inspector, Seen, open_inspector
 from edge_inspector.records import Frame, Outcome, Reason
 from edge_inspector.sinks.archive import RejectArchive
@@ -85,7 +86,9 @@ def serve(
     while (message := line.receive()) is not None and not isinstance(message, Stop):
         if not isinstance(message, Job):
             continue
+        passing("worker.inspecting")
         seen = inspect_slot(inspector, slots, message, max_pixels)
+        passing("worker.inspected")
         if archive is not None and seen.inspection.outcome is not Outcome.PASS:
             archive.add(message.head, seen.inspection, seen.crops, seen.scores)
         if not line.send(Done(message.head, seen.inspection)):

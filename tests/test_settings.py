@@ -136,7 +136,7 @@ def test_an_unknown_type_is_told_with_the_known_ones(tmp_path, kind, told):
     error = refusal(write(tmp_path, STATION.replace('"zmq-pull"', f'"{kind}"')))
     assert error.line == 6
     assert told in error.problem
-    assert "known: zmq-sub, zmq-pull, zmq-rep, camera, folder, package" in error.problem
+    assert "known: zmq-sub, zmq-pull, zmq-rep, assured, camera, folder, package" in error.problem
 
 
 def test_a_plugin_is_chosen_by_its_colon(tmp_path):

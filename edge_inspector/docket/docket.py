@@ -12,7 +12,7 @@ import msgspec
 
 from edge_inspector.clock import NS_PER_US
 from edge_inspector.docket.desk import Desk, Memory, Past
-from edge_inspector.docket.gaps import Sequences
+from edge_inspector.docket.numbers import Numbers
 from edge_inspector.docket.replies import Replies
 from edge_inspector.docket.units import OpenUnits, Part, Unit, decide, uninspected
 from edge_inspector.docket.words import (
@@ -26,12 +26,11 @@ from edge_inspector.docket.words import (
     Note,
     Offered,
     Publish,
-    SequenceReset,
+    RunBegan,
     Settled,
-    Tick,
     WorkerLost,
 )
-from edge_inspector.records import Committed, FrameHead, FrameKey, Inspection, Reason
+from edge_inspector.records import Committed, FrameHead, FrameKey, Inspection, Reason, Verdict
 
 
 class Docket:
@@ -51,6 +50,7 @@ class Docket:
         recipe: str,
         recipe_version: int,
         remembered: int = 20_000,
+        evidence: str = "",
     ) -> None:
         self.station = station
         self.cameras = cameras
@@ -58,6 +58,9 @@ class Docket:
         self.max_queue = max_queue
         self.recipe = recipe
         self.recipe_version = recipe_version
+        self.evidence = evidence
+        self.run = 0
+        self._run_began_ns = 0
         self._now = 0
         self._renamed = 0
         self._actions: list[Action] = []
@@ -65,7 +68,13 @@ class Docket:
         self._past = Memory(remembered)
         self._desk = Desk(self._act)
         self._replies = Replies(self._act)
-        self._sequences = Sequences()
+        self._numbers = Numbers(self._open, self._past, self._act, self._deadline)
+
+    def resume(self, run: int, last: Verdict | None) -> None:
+        """Go on in this run behind the newest verdict of the log."""
+        self.run = run
+        if last is not None and last.trigger_id is not None and last.run == run:
+            self._numbers.seen(last.station, run, last.trigger_id)
 
     @property
     def queued(self) -> int:
@@ -101,8 +110,8 @@ class Docket:
                 self._desk.free = event.free
             case Settled():
                 self._settle(event.committed)
-            case Tick():
-                pass
+            case RunBegan():
+                self.run, self._run_began_ns = event.run, self._now
 
     def next_due(self) -> int | None:
         """The monotonic instant of the next deadline, None when no unit waits for one."""
@@ -115,8 +124,11 @@ class Docket:
     # -- frames in ---------------------------------------------------------------------------
 
     def _offer(self, head: FrameHead) -> None:
+        run = self.run - (head.time_zero_ns < self._run_began_ns)
+        if run:
+            head = msgspec.structs.replace(head, run=run)
         if head.numbered:
-            head = self._number(head)
+            head = self._numbers.place(head)
         unit = self._open.get(head.unit_key)
         if (past := self._past.get(head.unit_key)) is not None:
             self._again_settled(past, head)
@@ -124,32 +136,6 @@ class Docket:
             self._again_open(unit, head)
         else:
             self._accept(unit, head)
-
-    def _number(self, head: FrameHead) -> FrameHead:
-        """Find gaps and resets; a frame offered again moves no counter."""
-        renamed = self._sequences.rename(head)
-        known = self._digest(renamed)
-        near = self._sequences.near(head)
-        if known is not None and (known == head.digest or near or not head.advisory):
-            return renamed
-        number = f"f:{renamed.key.source}/{renamed.key.epoch}/{renamed.key.seq}"
-        gap = self._open.get(number)
-        awaited = (gap is not None and not gap.parts) or (known is None and number in self._past)
-        placed = self._sequences.place(head, awaited=awaited)
-        if placed.reset:
-            self._act(SequenceReset(head.key.source))
-        elif gap is not None and not gap.parts and not gap.committed and not head.advisory:
-            self._open.pop(number)
-        for key in placed.missing:
-            self._await(key, placed.head)
-        return placed.head
-
-    def _await(self, key: FrameKey, after: FrameHead) -> None:
-        """Open a unit for a number that did not come; without a frame by then it has no image."""
-        number = msgspec.structs.replace(after, key=key, unit_id=None, trigger_id=None, slot=-1)
-        if self._open.get(number.unit_key) is None and number.unit_key not in self._past:
-            wanted, due = (after.camera,), self._deadline(after)
-            self._open.add(Unit(number.unit_key, key, number, wanted, due))
 
     def _accept(self, unit: Unit | None, head: FrameHead) -> None:
         head = self._checked(head)
@@ -196,7 +182,7 @@ class Docket:
     def _again_settled(self, past: Past, head: FrameHead) -> None:
         self._desk.release(head)
         known = past.digests.get(head.camera)
-        if known is not None and known != head.digest:
+        if known is not None and head.contradicts(known):
             self._replies.refuse(head, f"verdict {past.vseq} of other pixels stands")
             return
         self._replies.again(head, known)
@@ -205,8 +191,8 @@ class Docket:
     def _again_open(self, unit: Unit, head: FrameHead) -> None:
         self._desk.release(head)
         part = unit.parts.get(head.camera)
-        if part is not None and part.head.digest != head.digest:
-            self._replies.refuse(head, "other pixels came under the same identity")
+        if part is not None and head.contradicts(part.head.digest):
+            self._replies.contradict(unit, head)
             self._conflict(unit)
         elif part is not None and not part.journaled:
             self._act(Note(unit.key, f"frame of camera '{head.camera}'", "duplicate"))
@@ -281,12 +267,6 @@ class Docket:
     def _commit(self, unit: Unit, conflict: Inspection | None = None) -> None:
         unit.committed = True
         verdict = decide(unit, self.recipe, self.recipe_version, self._now, conflict)
+        verdict = msgspec.structs.replace(verdict, evidence=self.evidence)
         self._act(Commit(verdict))
         self._desk.drop(unit)
-
-    def _digest(self, head: FrameHead) -> int | None:
-        """Digest of the frame that this unit already has of this camera, None without one."""
-        if (past := self._past.get(head.unit_key)) is not None:
-            return past.digests.get(head.camera)
-        unit = self._open.get(head.unit_key)
-        return None if unit is None else unit.digests.get(head.camera)

@@ -74,3 +74,47 @@ class Sequences:
         while len(self._counters) > MAX_COUNTERS:
             self._counters.popitem(last=False)
         return counter
+
+
+class Gaps:
+    """
+    Frames that an assured source should have offered and did not, by its numbers.
+
+    Where frames have trigger ids these decide, since only they name the part; else the frame
+    numbers do. A jump of more than `MAX_GAP` is a counter that was set anew: no frame is invented.
+    """
+
+    def __init__(self) -> None:
+        self._highest: OrderedDict[tuple[str, str, int], int] = OrderedDict()
+
+    def missing(self, head: FrameHead) -> list[FrameHead]:
+        """Stand-ins for the frames between this one and the highest before it."""
+        trigger_id, key = head.trigger_id, head.key
+        if trigger_id is None:
+            first = self._count((key.source, key.epoch, -1), key.seq)
+            keys = [FrameKey(key.source, key.epoch, number) for number in range(first, key.seq)]
+            return [stand_in(head, key) for key in keys]
+        first = self.seen(head.station, head.run, trigger_id)
+        nameless = FrameKey(key.source, key.epoch, 0)
+        return [stand_in(head, nameless, number) for number in range(first, trigger_id)]
+
+    def seen(self, station: str, run: int, trigger_id: int) -> int:
+        """Count a trigger id; the first of those that are missing before it."""
+        return self._count(("", station, run), trigger_id)
+
+    def _count(self, name: tuple[str, str, int], number: int) -> int:
+        highest = self._highest.get(name)
+        ahead = 0 if highest is None else number - highest
+        if highest is None or ahead > 0 or ahead < -MAX_GAP:
+            self._highest[name] = number
+        self._highest.move_to_end(name)
+        while len(self._highest) > MAX_COUNTERS:
+            self._highest.popitem(last=False)
+        return number - ahead + 1 if 1 < ahead <= MAX_GAP + 1 else number
+
+
+def stand_in(after: FrameHead, key: FrameKey, trigger_id: int | None = None) -> FrameHead:
+    """A frame that is missing before another one."""
+    return msgspec.structs.replace(
+        after, key=key, unit_id=None, trigger_id=trigger_id, slot=-1, ticket=0
+    )

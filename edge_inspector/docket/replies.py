@@ -30,6 +30,15 @@ class Replies:
         if head.ticket:
             self._act(Reply(head.ticket, "no", f"conflict: {text}", final=True))
 
+    def contradict(self, unit: Unit, head: FrameHead) -> None:
+        """Other pixels for an open unit: an assured source gets the verdict that follows from it."""
+        text = "other pixels came under the same identity"
+        if not head.assured or unit.committed:
+            self.refuse(head, text)
+            return
+        self._act(Note(head.unit_key, text, "conflict"))
+        unit.tickets += [head.ticket] if head.ticket else []
+
     def again(self, head: FrameHead, known: int | None) -> None:
         """A frame of a unit that is decided, or that has it: noted, and answered if asked for."""
         kind: Literal["late", "duplicate"] = "late" if known is None else "duplicate"

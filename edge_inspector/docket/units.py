@@ -17,6 +17,7 @@ from edge_inspector.records import (
     Verdict,
 )
 
+MAX_DETAIL = 300
 _RANK = {Outcome.PASS: 0, Outcome.UNINSPECTED: 1, Outcome.FAIL: 2}
 
 
@@ -114,18 +115,18 @@ def decide(
     """
     answers = {"": conflict} if conflict is not None else _answers(unit)
     worst = max(answers.values(), key=_severity)
-    found = unit.head if unit.parts else None
+    head = unit.head
     return Verdict(
         unit_key=unit.key,
-        station=unit.head.station,
+        station=head.station,
         outcome=worst.outcome,
         frames=tuple(part.head.key for part in unit.parts.values()) or (unit.frame,),
         recipe=recipe,
-        run=unit.head.run,
-        trigger_id=found.trigger_id if found else None,
-        unit_id=found.unit_id if found else None,
+        run=head.run,
+        trigger_id=head.trigger_id,
+        unit_id=head.unit_id,
         reason=worst.reason,
-        detail=_detail(answers, worst),
+        detail=_detail(answers, worst)[:MAX_DETAIL],
         defect_class=worst.defect_class,
         anomaly_score=worst.anomaly_score,
         threshold=worst.threshold,
@@ -134,11 +135,12 @@ def decide(
         engine=",".join(dict.fromkeys(a.engine for a in answers.values() if a.engine)),
         recipe_version=recipe_version,
         degraded=tuple(dict.fromkeys(s for a in answers.values() for s in a.degraded)),
-        advisory=found.advisory if found else True,
-        time_zero_ns=unit.head.time_zero_ns,
+        advisory=head.advisory,
+        time_zero_ns=head.time_zero_ns,
         deadline_ns=unit.deadline_ns,
         decided_ns=now_ns,
         stages_us=_stages(unit),
+        valid_us=max(0, unit.deadline_ns - head.time_zero_ns) // NS_PER_US,
     )
 
 

@@ -59,11 +59,17 @@ class Settled(msgspec.Struct, frozen=True):
     committed: Committed
 
 
+class RunBegan(msgspec.Struct, frozen=True):
+    """The line's part counter started again; what was captured before belongs to the run before."""
+
+    run: int
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed; due at `next_due()`."""
 
 
-Event = Offered | Journaled | Inspected | WorkerLost | Capacity | Settled | Tick
+Event = Offered | Journaled | Inspected | WorkerLost | Capacity | Settled | RunBegan | Tick
 
 
 class Journal(msgspec.Struct, frozen=True):

@@ -110,6 +110,15 @@ def check_schema(path: Path, connection: apsw.Connection) -> bool:
     return bool(version)
 
 
+def sync_folder(folder: Path) -> None:
+    """Make names durable; SQLite does not report a failed directory sync, this raises."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class Lock:
     """One daemon per store: an advisory lock that ends with its process."""
 

@@ -18,8 +18,10 @@ import apsw
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
+from edge_inspector.failpoints import passing
+from edge_inspector.outbox.entries import Accept, Answer, Cursor, Entry, Keep, NewRun, Trim
 from edge_inspector.outbox.log import Log, connect, fault, preallocate
-from edge_inspector.outbox.store import Answer, Entry, Store
+from edge_inspector.outbox.store import Store
 from edge_inspector.records import Committed, FrameHead, Verdict
 
 Batch = Callable[[Sequence[Answer], Sequence[Committed]], None]
@@ -33,8 +35,8 @@ class Outbox:
     """
     The verdict log of one station, in `folder`.
 
-    Verdicts older than `days`, or beyond `max_bytes`, go, the oldest first; `max_pages` limits the
-    file. `journal` and `commit` return at once; `on_batch(journaled, committed)` is called from the
+    Verdicts older than `days`, or beyond `max_bytes`, go, the oldest first, but for `hold_days` not
+    before each of the `required` consumers said that it holds them; `max_pages` limits the file. `journal` and `commit` return at once; `on_batch(journaled, committed)` is called from the
     writer thread when rows are on disk, `on_fault` once when they cannot be: nothing is written
     after that, and nothing was acknowledged that is not on disk.
     """
@@ -45,12 +47,16 @@ class Outbox:
         *,
         days: float = 30.0,
         max_bytes: int = 20 * 1024**3,
+        hold_days: float = 30.0,
+        required: tuple[str, ...] = (),
         max_pages: int | None = None,
     ) -> None:
         self.folder = folder
         self.recovered: tuple[Committed, ...] = ()
         self._store = Store(folder, max_pages=max_pages)
         self._keep_ns = int(days * 86_400e9)
+        self._hold_ns = int(hold_days * 86_400e9)
+        self._required = required
         self._max_bytes = max_bytes
         self._entries: SimpleQueue[Entry | None] = SimpleQueue()
         self._stop = threading.Event()
@@ -62,7 +68,13 @@ class Outbox:
         """Where a corrupt log was moved when this one was opened, None when there was none."""
         return self._store.moved_aside
 
-    def open(self, *, on_batch: Batch, on_fault: Callable[[StoreFault], None]) -> int:
+    def open(
+        self,
+        *,
+        on_batch: Batch,
+        on_fault: Callable[[StoreFault], None],
+        on_run: Callable[[int], None] = lambda _: None,
+    ) -> int:
         """
         Take the store, settle what a crash left open, start writing; how many units were aborted.
 
@@ -70,7 +82,7 @@ class Outbox:
         the store, its schema is of another version, or the disk does not do what is asked of it.
         """
         self.recovered = tuple(self._store.open())
-        self._on_batch, self._on_fault = on_batch, on_fault
+        self._on_batch, self._on_fault, self._on_run = on_batch, on_fault, on_run
         self._threads = [
             threading.Thread(target=self._write, name="outbox", daemon=True),
             threading.Thread(target=self._tidy, name="outbox-tidy", daemon=True),
@@ -81,15 +93,31 @@ class Outbox:
 
     def journal(self, head: FrameHead, deadline_ns: int) -> None:
         """Write the accept row of a frame; answered by `(key, stored verdict or None, conflict)`."""
-        self._entries.put((head, deadline_ns))
+        self._entries.put(Accept(head, deadline_ns))
 
     def commit(self, verdict: Verdict) -> None:
         """Write a verdict; answered by it, or by the one that its unit already has."""
         self._entries.put(verdict)
 
+    def acked(self, consumer: str, upto: int) -> None:
+        """Write how far a consumer holds the log; lazily, since a lost one costs a replay only."""
+        self._entries.put(Cursor(consumer, upto))
+
+    def new_run(self) -> None:
+        """Write that trigger ids start again; `on_run` follows with the number of the run."""
+        self._entries.put(NewRun())
+
     def head(self) -> int:
         """The newest `vseq` on disk."""
         return self._store.head
+
+    def oldest(self) -> int:
+        """The oldest `vseq` that is kept."""
+        return self._store.oldest
+
+    def run(self) -> int:
+        """The run in which trigger ids count."""
+        return self._store.run
 
     def read(self, from_vseq: int, limit: int) -> list[Committed]:
         """Up to `limit` verdicts in order, starting with `from_vseq`; from any thread."""
@@ -117,10 +145,12 @@ class Outbox:
         try:
             while batch := self._next_batch():
                 started_ns = clock.now_ns()
-                journaled, committed = self._store.write(batch)
+                written = self._store.write(batch)
                 self._sync_ms.append((clock.now_ns() - started_ns) / clock.NS_PER_MS)
-                if journaled or committed:
-                    self._on_batch(journaled, committed)
+                if written.journaled or written.committed:
+                    self._on_batch(written.journaled, written.committed)
+                if written.run is not None:
+                    self._on_run(written.run)
             problem = None
         except (apsw.Error, OSError) as error:
             problem = fault(self._store.path, error)
@@ -144,18 +174,23 @@ class Outbox:
             self._entries.put(None)
         return batch
 
+    def _keep(self) -> Keep:
+        now_ns = clock.utc_ns()
+        return Keep(now_ns - self._keep_ns, self._max_bytes, self._required, now_ns - self._hold_ns)
+
     def _tidy(self) -> None:
         """Fold the write-ahead log in beside the writer, and have the oldest verdicts removed."""
         connection: apsw.Connection | None = None
         try:
             connection = connect(self._store.path, writable=True)
             while not self._stop.wait(TIDY_S):
+                passing("store.checkpoint")
                 with contextlib.suppress(apsw.BusyError):
                     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                oldest_utc_ns = clock.utc_ns() - self._keep_ns
-                upto = self._store.outdated(connection, oldest_utc_ns, self._max_bytes)
+                passing("store.checkpointed")
+                upto = self._store.outdated(connection, self._keep())
                 if upto is not None:
-                    self._entries.put(upto)
+                    self._entries.put(Trim(upto))
         except (apsw.Error, OSError) as error:
             self._on_fault(fault(self._store.path, error))
         finally:

@@ -14,6 +14,19 @@ import msgspec
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
+from edge_inspector.outbox.entries import (
+    Accept,
+    Answer,
+    Cursor,
+    Entry,
+    Keep,
+    NewRun,
+    Trim,
+    Written,
+    aborted_verdict,
+    as_stored,
+    passed,
+)
 from edge_inspector.outbox.log import (
     NAME,
     SCHEMA,
@@ -25,13 +38,9 @@ from edge_inspector.outbox.log import (
     is_sound,
     preallocate,
     stored,
+    sync_folder,
 )
-from edge_inspector.records import Committed, FrameHead, FrameKey, Outcome, Reason, Verdict
-
-Answer = tuple[FrameKey, Committed | None, bool]
-"""An accept row on disk: its frame, the verdict that its unit already has, other pixels known."""
-Entry = tuple[FrameHead, int] | Verdict | int
-"""A frame with its deadline, a verdict, or the `vseq` up to which old verdicts go."""
+from edge_inspector.records import Committed, FrameHead, FrameKey, Verdict
 
 FLOOR = "vseq.floor"
 FLOOR_STEP = 1_000_000
@@ -51,6 +60,8 @@ class Store:
         self.path = folder / NAME
         self.moved_aside: Path | None = None
         self.head = 0
+        self.oldest = 1
+        self.run = 0
         self._chain = 0
         self._floor = 0
         self._max_pages = max_pages
@@ -67,7 +78,7 @@ class Store:
                 preallocate(self._db)
             self._read_head()
             recovered = self._recover()
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except (apsw.Error, OSError) as error:
             self.close()
             raise fault(self.path, error) from error
@@ -86,43 +97,54 @@ class Store:
             self._lock.release()
             self._lock = None
 
-    def write(self, batch: Sequence[Entry]) -> tuple[list[Answer], list[Committed]]:
+    def write(self, batch: Sequence[Entry]) -> Written:
         """Write a batch in one durable transaction; raises `apsw.Error` and keeps nothing of it."""
         db, before = self._connection, (self.head, self._chain)
+        kinds = {type(entry) for entry in batch}
+        passed("before", kinds)
         try:
             db.execute("BEGIN IMMEDIATE")
-            journaled, committed = self._write_rows(batch)
+            written = self._write_rows(batch)
             db.execute("COMMIT")
         except apsw.Error:
             self.head, self._chain = before
             if db.in_transaction:  # a full disk has rolled it back already
                 db.execute("ROLLBACK")
             raise
+        passed("after", kinds)
+        self.run = self.run if written.run is None else written.run
         self._raise_floor()
-        return journaled, [_at(row, clock.now_ns()) for row in committed]
+        now_ns = clock.now_ns()
+        return written._replace(committed=[_at(row, now_ns) for row in written.committed])
 
-    def _write_rows(self, batch: Sequence[Entry]) -> tuple[list[Answer], list[Committed]]:
-        journaled: list[Answer] = []
-        committed: list[Committed] = []
+    def _write_rows(self, batch: Sequence[Entry]) -> Written:
+        written = Written([], [])
         for entry in batch:
-            if isinstance(entry, Verdict):
-                committed.append(self._commit(entry))
-            elif isinstance(entry, int):
-                self._trim(entry)
-            else:
-                journaled.append(self._journal(*entry))
-        return journaled, committed
+            match entry:
+                case Verdict():
+                    written.committed.append(self._commit(entry))
+                case Accept():
+                    written.journaled.append(self._journal(*entry))
+                case Cursor():
+                    self._move_cursor(entry)
+                case Trim():
+                    self._trim(entry.upto)
+                case NewRun():
+                    written = written._replace(run=self._raise_run())
+        return written
 
-    def outdated(
-        self, connection: apsw.Connection, oldest_utc_ns: int, max_bytes: int
-    ) -> int | None:
+    def outdated(self, connection: apsw.Connection, keep: Keep) -> int | None:
         """The `vseq` up to which verdicts are too old or too many, None when there is none."""
         pages = connection.pragma("page_count") - connection.pragma("freelist_count")
-        too_large = pages * connection.pragma("page_size") > max_bytes
+        too_large = pages * connection.pragma("page_size") > keep.max_bytes
+        acked = dict(_rows(connection, "SELECT consumer, acked FROM cursor"))
+        held = min((acked.get(name, 0) for name in keep.required), default=None)
         oldest = "SELECT vseq, settled_utc_ns FROM verdict ORDER BY vseq LIMIT ?"
         upto: int | None = None
         for vseq, settled_utc_ns in _rows(connection, oldest, (TRIM_ROWS,)):
-            if not too_large and settled_utc_ns >= oldest_utc_ns:
+            if not too_large and settled_utc_ns >= keep.oldest_utc_ns:
+                break
+            if held is not None and vseq > held and settled_utc_ns >= keep.held_utc_ns:
                 break
             upto = vseq
         return upto
@@ -173,6 +195,8 @@ class Store:
         self.head, self._chain = (_rows(self._connection, newest) or _rows(self._connection, base))[
             0
         ]
+        self.oldest = _rows(self._connection, "SELECT vseq FROM base")[0][0] + 1
+        self.run = _rows(self._connection, "SELECT run FROM run")[0][0]
         self._floor = self._read_floor()
         self._raise_floor()
 
@@ -194,7 +218,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         new.rename(self.folder / FLOOR)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _recover(self) -> list[Committed]:
         """Settle every accepted frame without a verdict, in one transaction."""
@@ -204,19 +228,22 @@ class Store:
         for unit_key, group in groupby(rows, key=lambda row: row[0]):
             frames = list(group)
             heads = [_HEAD.decode(head) for _, head, _ in frames]
-            aborted.append(_aborted(unit_key, heads, min(row[2] for row in frames)))
-        return self.write(aborted)[1] if aborted else []
+            aborted.append(aborted_verdict(unit_key, heads, min(row[2] for row in frames)))
+        return self.write(aborted).committed if aborted else []
 
     def _journal(self, head: FrameHead, deadline_ns: int) -> Answer:
         key, unit_key = head.key, head.unit_key
         db = self._connection
         for *row, digests in _rows(db, _OF_UNIT, (unit_key,)):
             known = _DIGESTS.decode(digests).get(head.camera, head.digest)
-            return key, stored(*row), known != head.digest
+            return key, stored(*row), head.contradicts(known)
         same = "SELECT digest FROM accepted WHERE unit_key=? AND camera=?"
-        digest = str(head.digest)
-        conflict = any(known != digest for (known,) in _rows(db, same, (unit_key, head.camera)))
-        values = (unit_key, *_columns(key), head.camera, digest, deadline_ns, _ENCODER.encode(head))
+        digests = _rows(db, same, (unit_key, head.camera))
+        conflict = any(head.contradicts(int(known)) for (known,) in digests)
+        values = (
+            *(unit_key, *_columns(key), head.camera, str(head.digest), deadline_ns),
+            _ENCODER.encode(head),
+        )
         db.execute("INSERT OR IGNORE INTO accepted VALUES(?,?,?,?,?,?,?,?)", values)
         return key, None, conflict
 
@@ -224,9 +251,9 @@ class Store:
         db, unit_key = self._connection, verdict.unit_key
         judged = "DELETE FROM accepted WHERE unit_key=? RETURNING camera, digest"
         digests = {camera: int(digest) for camera, digest in _rows(db, judged, (unit_key,))}
-        verdict = msgspec.structs.replace(verdict, settled_utc_ns=clock.utc_ns())
-        body = _ENCODER.encode(verdict)
-        vseq, chain = self.head + 1, chained(self._chain, body)
+        vseq = self.head + 1
+        verdict, body = as_stored(verdict, vseq)
+        chain = chained(self._chain, body)
         code = (verdict.reason or verdict.outcome).value
         row = (vseq, unit_key, code, verdict.settled_utc_ns, body, chain, _ENCODER.encode(digests))
         db.execute("INSERT OR IGNORE INTO verdict VALUES(?,?,?,?,?,?,?)", row)
@@ -235,12 +262,24 @@ class Store:
         self.head, self._chain = vseq, chain
         return Committed(vseq=vseq, verdict=verdict, body=body, chain=chain)
 
+    def _move_cursor(self, cursor: Cursor) -> None:
+        """Cursors only go up."""
+        sql = (
+            "INSERT INTO cursor VALUES(?1, ?2, ?3) ON CONFLICT(consumer) "
+            "DO UPDATE SET acked=?2, utc_ns=?3 WHERE acked<?2"
+        )
+        self._connection.execute(sql, (*cursor, clock.utc_ns()))
+
+    def _raise_run(self) -> int:
+        return int(self._connection.execute("UPDATE run SET run=run+1 RETURNING run").get)
+
     def _trim(self, upto: int) -> None:
         """Remove the oldest verdicts; the chain value before the oldest kept one stays known."""
         db = self._connection
         for last in _rows(db, "SELECT vseq, chain FROM verdict WHERE vseq=?", (upto,)):
             db.execute("UPDATE base SET vseq=?, chain=?", last)
             db.execute("DELETE FROM verdict WHERE vseq<=?", (upto,))
+            self.oldest = upto + 1
 
 
 def _rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -254,33 +293,3 @@ def _columns(key: FrameKey) -> tuple[str, str, str]:
 
 def _at(row: Committed, now_ns: int) -> Committed:
     return msgspec.structs.replace(row, committed_ns=now_ns)
-
-
-def _aborted(unit_key: str, heads: Sequence[FrameHead], deadline_ns: int) -> Verdict:
-    """The verdict of a unit that was in hand when the daemon died."""
-    first = heads[0]
-    return Verdict(
-        unit_key=unit_key,
-        station=first.station,
-        outcome=Outcome.UNINSPECTED,
-        reason=Reason.ABORTED,
-        detail="the daemon stopped before a verdict",
-        frames=tuple(head.key for head in heads),
-        recipe=first.recipe,
-        run=first.run,
-        trigger_id=first.trigger_id,
-        unit_id=first.unit_id,
-        advisory=first.advisory,
-        time_zero_ns=min(head.time_zero_ns for head in heads),
-        deadline_ns=deadline_ns,
-        decided_ns=clock.now_ns(),
-    )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names durable; SQLite does not report a failed directory sync, this raises."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from edge_inspector.channel import Answer, Pulse
 from edge_inspector.errors import WireError
 from edge_inspector.records import Reason
 from edge_inspector.wire.layout import DTYPES, Layout, raw_layout
@@ -32,6 +33,8 @@ class Surroundings:
     max_pixels: int
     count: Callable[[str, str], None]
     """Name of the source and of what happened: counts it."""
+    budget_us: int = 600_000_000
+    """Latency budget of the active recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,8 @@ class Arrival:
     One frame, or the `fault` that came instead of it.
 
     `epoch` is new with each connection; `camera` and `recipe` default to the source's and the
-    station's. `reply` is called once, from another thread, with the text a request waits for.
+    station's. `reply` is called from another thread with each answer of core about the frame.
+    What an assured source knows beyond that is in `offered`.
     """
 
     arrived_ns: int
@@ -52,7 +56,27 @@ class Arrival:
     recipe: str | None = None
     fault: Reason | None = None
     detail: str = ""
-    reply: Callable[[str], None] | None = None
+    reply: Callable[[Answer], None] | None = None
+    offered: Offered | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A frame of the ASSURED tier: who offers it, when its time began, what its pixels must be."""
+
+    source: str
+    time_zero_ns: int
+    budget_us: int | None
+    digest: int
+    tombstone: bool
+
+
+@runtime_checkable
+class HearsPulse(Protocol):
+    """A source whose peers hear how the station is."""
+
+    def pulse(self, pulse: Pulse) -> None:
+        """Core said so; called from the thread that made the source."""
 
 
 Offer = Callable[[Arrival], None]

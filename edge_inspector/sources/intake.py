@@ -13,12 +13,14 @@ import numpy as np
 import xxhash
 
 from edge_inspector import clock
+from edge_inspector.channel import Answer
+from edge_inspector.failpoints import passing
 from edge_inspector.records import FrameHead, FrameKey, Reason
 from edge_inspector.slots import Slots
-from edge_inspector.sources.arrival import Arrival
+from edge_inspector.sources.arrival import Arrival, Offered
 from edge_inspector.wire.plain import Identity
 
-MAX_TICKETS = 1024
+MAX_TICKETS = 4096
 MAX_DETAIL = 300
 
 
@@ -49,10 +51,10 @@ class Tickets:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(clock.now_ns())  # never those of an ingest before this one
-        self._waiting: OrderedDict[int, Callable[[str], None]] = OrderedDict()
+        self._waiting: OrderedDict[int, Callable[[Answer], None]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def issue(self, reply: Callable[[str], None] | None) -> int:
+    def issue(self, reply: Callable[[Answer], None] | None) -> int:
         """A number for who waits, 0 for nobody."""
         if reply is None:
             return 0
@@ -63,12 +65,14 @@ class Tickets:
                 self._waiting.popitem(last=False)
         return ticket
 
-    def answer(self, ticket: int, text: str) -> None:
-        """Reply to who waits, once."""
+    def answer(self, answer: Answer) -> None:
+        """Reply to who waits, until the final answer."""
         with self._lock:
-            reply = self._waiting.pop(ticket, None)
+            reply = self._waiting.get(answer.ticket)
+            if answer.final:
+                self._waiting.pop(answer.ticket, None)
         if reply is not None:
-            reply(text)
+            reply(answer)
 
 
 class Counts:
@@ -122,26 +126,33 @@ class Intake:
 
     def __call__(self, arrival: Arrival) -> None:
         """Number it, put its pixels where workers read them, tell core."""
+        passing("ingest.received")
         head = self._head(arrival)
         if head.fault is None and arrival.pixels is not None:
-            head = self._store(head, arrival.pixels)
+            head = self._store(head, arrival.pixels, arrival.offered)
         if head.fault is not None:
             self._counts.add(self._defaults.source, head.fault.value)
+        passing("ingest.stored")
         self._send(head)
+        passing("ingest.told")
 
     def _head(self, arrival: Arrival) -> FrameHead:
         defaults, identity, layout = self._defaults, arrival.identity, arrival.layout
         fault, detail = self._judge(arrival)
+        offered = arrival.offered
         return FrameHead(
             key=self._key(arrival),
             station=defaults.station,
             camera=arrival.camera or defaults.camera,
             recipe=arrival.recipe or defaults.recipe,
             arrived_ns=arrival.arrived_ns,
-            time_zero_ns=self._time_zero_ns(arrival),
+            time_zero_ns=offered.time_zero_ns if offered else self._time_zero_ns(arrival),
             unit_id=identity.unit_id,
             trigger_id=identity.trigger_id,
             numbered=identity.seq is not None,
+            budget_us=offered.budget_us if offered else None,
+            assured=offered is not None,
+            tombstone=offered is not None and offered.tombstone,
             captured_utc_ns=identity.captured_ns,
             codec=layout.codec,
             pixel_format=layout.pixel_format,
@@ -158,9 +169,10 @@ class Intake:
         if arrival.epoch != self._epoch:
             self._epoch, self._arrived = arrival.epoch, 0
         self._arrived += 1
+        source = arrival.offered.source if arrival.offered else self._defaults.source
         if arrival.identity.seq is not None:
-            return FrameKey(self._defaults.source, self._epoch, arrival.identity.seq)
-        return FrameKey(self._defaults.source, f"{self._epoch}.n", self._arrived)
+            return FrameKey(source, self._epoch, arrival.identity.seq)
+        return FrameKey(source, f"{self._epoch}.n", self._arrived)
 
     def _judge(self, arrival: Arrival) -> tuple[Reason | None, str]:
         if arrival.fault is not None:
@@ -197,8 +209,9 @@ class Intake:
         age_ns = clock.utc_ns() - captured_ns
         return min(arrival.arrived_ns, clock.now_ns() - age_ns)
 
-    def _store(self, head: FrameHead, pixels: memoryview) -> FrameHead:
-        digest = xxhash.xxh3_64_intdigest(pixels)
+    def _store(self, head: FrameHead, pixels: memoryview, offered: Offered | None) -> FrameHead:
+        """An assured source says the digest itself; the worker compares."""
+        digest = offered.digest if offered else xxhash.xxh3_64_intdigest(pixels)
         slot = self._pool.put(pixels)
         if slot >= 0:
             return msgspec.structs.replace(head, digest=digest, slot=slot, size=pixels.nbytes)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from edge_inspector import clock, settings
+from edge_inspector.channel import Answer
 from edge_inspector.errors import Misuse
 from edge_inspector.records import Reason
 from edge_inspector.sources.arrival import Arrival, Offer, Surroundings, new_epoch
@@ -102,8 +102,7 @@ class ZmqSource:
             sockets.connect(socket, source.endpoint)
             return
         sockets.bind(socket, source.endpoint, source.allow)
-        if source.endpoint.startswith("ipc://"):
-            Path(source.endpoint.removeprefix("ipc://")).chmod(0o660)
+        sockets.open_to_group(source.endpoint)
 
     def _receive(self, offer: Offer, most: int) -> None:
         for _ in range(most):
@@ -142,10 +141,10 @@ class ZmqSource:
             reply=reply,
         )
 
-    def _answer(self, envelope: Sequence[bytes], text: str) -> None:
+    def _answer(self, envelope: Sequence[bytes], answer: Answer) -> None:
         """From the thread of answers to the thread that owns the ROUTER."""
         try:
-            self._reply.send_multipart([*envelope, text.encode()], zmq.NOBLOCK)
+            self._reply.send_multipart([*envelope, answer.text.encode()], zmq.NOBLOCK)
         except zmq.Again:
             self._count(self._settings.name, "unanswered")
 

@@ -19,7 +19,7 @@ from edge_inspector.wire.header import SIZE, Header, chained, digest, pack, unpa
 MAX_METADATA = 4096
 MAX_PARTS = 3
 MAX_NAMES = 64
-NAME = r"^[A-Za-z0-9_.\-]{1,64}$"
+NAME = r"^[A-Za-z0-9_.\-]{1,64}\Z"
 Part = bytes | memoryview
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
@@ -279,6 +279,8 @@ def verify_verdict(message: Message, previous_chain: int | None) -> Verdict:
 
     `previous_chain` is the value of the row before, None where that is not known.
     """
+    if message.header.type != Type.VERDICT:
+        raise WireError(f"message type 0x{message.header.type:02x} is no VERDICT")
     body = bytes(message.metadata)
     if digest(body) != message.header.digest:
         raise WireError(f"verdict {message.header.seq}: its digest is not that of its bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 
 import zmq
 
@@ -92,6 +93,19 @@ def check_bind(endpoint: str, allow: Sequence[str]) -> None:
             f"bind to '{endpoint}' is reachable from the network; "
             "list who may send, such as allow = ['10.0.0.0/24']"
         )
+
+
+def check_local(endpoint: str) -> None:
+    """Refuse what a stranger could reach: the ASSURED tier has no keys yet."""
+    check_bind(endpoint, ())
+    if not endpoint.startswith(("ipc://", "tcp://")):
+        raise Misuse(f"endpoint '{endpoint}': write ipc://path or tcp://127.0.0.1:port")
+
+
+def open_to_group(endpoint: str) -> None:
+    """Let this user and group alone use an ipc socket that was bound."""
+    if endpoint.startswith("ipc://"):
+        Path(endpoint.removeprefix("ipc://")).chmod(0o660)
 
 
 def network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

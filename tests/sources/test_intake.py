@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from edge_inspector import slots
+from edge_inspector.channel import Answer
 from edge_inspector.records import Reason
 from edge_inspector.slots import Slots
 from edge_inspector.sources.arrival import Arrival, of_array
-from edge_inspector.sources.intake import Counts, Defaults, Intake, Pool, Tickets
+from edge_inspector.sources.intake import MAX_TICKETS, Counts, Defaults, Intake, Pool, Tickets
 from edge_inspector.wire.plain import Identity
 
 IMAGE = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -85,21 +86,24 @@ def test_a_frame_larger_than_a_slot_is_bad_input(intake, heads, pool):
     assert heads[2].slot == 0
 
 
-def test_a_reply_is_given_once():
+def test_a_final_reply_is_given_once():
     tickets = Tickets()
     said: list[str] = []
-    ticket = tickets.issue(said.append)
+    ticket = tickets.issue(lambda answer: said.append(answer.text))
     assert tickets.issue(None) == 0
-    tickets.answer(ticket, "OK")
-    tickets.answer(ticket, "OK")
-    tickets.answer(999, "OK")
-    assert said == ["OK"]
+    tickets.answer(Answer(ticket, "soon", final=False))
+    tickets.answer(Answer(ticket, "OK"))
+    tickets.answer(Answer(ticket, "OK"))
+    tickets.answer(Answer(999, "OK"))
+    assert said == ["soon", "OK"]
 
 
 def test_peers_that_never_get_an_answer_are_forgotten():
     tickets = Tickets()
     said: list[str] = []
-    issued = [tickets.issue(said.append) for _ in range(1025)]
-    tickets.answer(issued[0], "first")
-    tickets.answer(issued[-1], "last")
+    issued = [
+        tickets.issue(lambda answer: said.append(answer.text)) for _ in range(MAX_TICKETS + 1)
+    ]
+    tickets.answer(Answer(issued[0], "first"))
+    tickets.answer(Answer(issued[-1], "last"))
     assert said == ["last"]

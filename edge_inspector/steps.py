@@ -1,0 +1,114 @@
+"""Each event to the docket, and whatever the docket answers to whom it concerns; and its timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from edge_inspector import clock
+from edge_inspector.channel import Row, RunBegan
+from edge_inspector.children import Child
+from edge_inspector.docket import Docket
+from edge_inspector.docket import words as d
+from edge_inspector.failpoints import passing
+from edge_inspector.outbox import Outbox
+from edge_inspector.outlet import Outlet
+from edge_inspector.pool import Pool
+from edge_inspector.records import Committed, FrameKey
+from edge_inspector.slots import Ledger
+
+
+class Steps:
+    """The docket on core's event loop; `delivery` is None where no line controller is served."""
+
+    def __init__(
+        self,
+        docket: Docket,
+        outbox: Outbox,
+        outlet: Outlet,
+        slots: Ledger,
+        pool: Pool,
+        delivery: Child | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._docket = docket
+        self._outbox = outbox
+        self._outlet = outlet
+        self._slots = slots
+        self._pool = pool
+        self._delivery = delivery
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_ns: int | None = None
+
+    def step(self, event: d.Event) -> None:
+        """Something happened."""
+        for action in self._docket.step(event, clock.now_ns()):
+            self._act(action)
+        self._arm()
+
+    def stored(
+        self,
+        journaled: Sequence[tuple[FrameKey, Committed | None, bool]],
+        committed: Sequence[Committed],
+    ) -> None:
+        """These rows are on disk."""
+        for key, stored, conflict in journaled:
+            self.step(d.Journaled(key, stored, conflict))
+        for row in committed:
+            self.step(d.Settled(row))
+
+    def run_began(self, run: int) -> None:
+        """This run is on disk."""
+        self.step(d.RunBegan(run))
+        if self._delivery is not None:
+            self._delivery.send(RunBegan(run))
+
+    def close(self) -> None:
+        """No deadline matters any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _act(self, action: d.Action) -> None:
+        match action:
+            case d.Journal():
+                self._outbox.journal(action.head, action.deadline_ns)
+            case d.Commit():
+                self._outbox.commit(action.verdict)
+            case d.Dispatch():
+                self._dispatch(action)
+            case d.Publish():
+                self._publish(action.committed)
+            case d.Release():
+                self._slots.released(action.slot)
+            case d.Reply():
+                self._outlet.reply(action)
+            case d.Note() | d.SequenceReset():
+                self._outlet.remark(action)
+
+    def _publish(self, row: Committed) -> None:
+        passing("core.before_publish")
+        if self._delivery is not None:
+            self._delivery.send(Row(row.vseq, row.body, row.chain))
+        self._outlet.publish(row)
+        passing("core.after_publish")
+
+    def _dispatch(self, action: d.Dispatch) -> None:
+        if not self._pool.give(action.head, action.deadline_ns):
+            lost = d.WorkerLost((action.head.key,), "no worker took the frame")
+            self._loop.call_soon(self.step, lost)
+        passing("core.dispatched")
+
+    def _arm(self) -> None:
+        due_ns = self._docket.next_due()
+        if due_ns == self._due_ns:
+            return
+        self._due_ns = due_ns
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due_ns is not None:
+            self._timer = self._loop.call_at(due_ns / 1e9, self._tick)
+
+    def _tick(self) -> None:
+        self._due_ns = None
+        self.step(d.Tick())
