@@ -11,13 +11,18 @@ PLAIN tier, for lines that publish already and screens that watch:
             print(verdict.unit_id, verdict.outcome.value, verdicts.dropped)
 """
 
+from edge_inspector.client.delivered import Counts, Delivered
 from edge_inspector.client.frame_source import FrameSource
 from edge_inspector.client.frames import Settlement
 from edge_inspector.client.plain import Listener, Publisher
+from edge_inspector.client.verdict_consumer import VerdictConsumer
 
 __all__ = [
+    "Counts",
+    "Delivered",
     "FrameSource",
     "Listener",
     "Publisher",
     "Settlement",
+    "VerdictConsumer",
 ]
