@@ -136,8 +136,8 @@ class FrameSource:
         """
         Wait until frame `seq` is settled; None when it is not in time.
 
-        None too where the record of it has gone: the newest `keep_records` are kept. Raises
-        `Misuse` for a number never given or a source that the daemon refuses.
+        Raises `Misuse` for a number never given, one whose record has gone (the newest
+        `keep_records` are kept), and a source that is closed or that the daemon refuses.
         """
         with self._changed:
             if not 1 <= seq < self._offers.next_seq:
@@ -149,8 +149,11 @@ class FrameSource:
                 _seconds(timeout_ms),
             )
             if seq in self._offers:
-                self._check_refused()
-            return self._io.records.get(seq)
+                self._check_serving()
+                return None
+            if seq not in self._io.records:
+                raise Misuse(f"the record of frame {seq} has gone; raise keep_records")
+            return self._io.records[seq]
 
     def wait_all(self, timeout_ms: float | None = None) -> bool:
         """Wait until nothing is unsettled; False when something is, in the end."""
@@ -219,14 +222,16 @@ class FrameSource:
         with self._changed:
             if self._closed:
                 raise Misuse(f"source '{self.name}' is closed; open another")
-            if self._io.ended:
-                raise Breakage(f"source '{self.name}' broke, its thread said why; open another")
-            self._check_refused()
+            self._check_serving()
             seq = self._offers.offer(new, clock.now_ns())
             self._io.wake()
         return seq
 
-    def _check_refused(self) -> None:
+    def _check_serving(self) -> None:
+        if self._io.ended and self._closed:
+            raise Misuse(f"source '{self.name}' was closed before this frame was settled")
+        if self._io.ended:
+            raise Breakage(f"source '{self.name}' broke, its thread said why; open another")
         if self._io.refused is not None:
             raise Misuse(f"source '{self.name}' is refused: {self._io.refused}")
 

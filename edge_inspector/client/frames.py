@@ -29,8 +29,8 @@ class Settlement(msgspec.Struct, frozen=True):
     """
     The end of one frame: its unit has a verdict in the daemon's log, under number `vseq`.
 
-    `outcome` and `vseq` are None where the source was only told that the frame is settled: by the
-    first word on a new link, or by a refusal of other pixels under a known number (`conflict`).
+    `vseq` is None where the source heard no number: a new link said only that the frame is settled
+    (`outcome` is None too), or the daemon has other pixels under this number (`conflict`).
     """
 
     seq: int

@@ -14,6 +14,7 @@ on one link, the others wait.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter, deque
 
 import msgspec
@@ -39,6 +40,9 @@ TRIES = 3
 TIMER_NS = 250 * NS_PER_MS
 MAX_OPEN = 64
 HOLD_BYTES = 256 * 1024 * 1024
+Answer = tuple[int | None, Outcome | None, Reason | None, str]
+"""vseq, outcome, reason and detail of a settlement."""
+
 MAX_UNSETTLED = 500_000
 """Headers of frames that wait for a daemon, at about half a kilobyte each: hours of a line."""
 
@@ -64,6 +68,8 @@ class Offers:
         self.counts: Counter[str] = Counter()
         self._held: dict[int, Held] = {}
         """In order of seq, because numbers are only ever given upwards."""
+        self._images: dict[int, Held] = {}
+        """Those that still have pixels."""
         self._pixels: list[int] = []
         self._tombstones: list[int] = []
         self._asking: deque[int] = deque()
@@ -118,6 +124,7 @@ class Offers:
         elif self.held_bytes > self.hold_bytes:
             self._bury(held, "no_credit")
         else:
+            self._images[seq] = held
             self._look(held, held.deadline_ns)
             heapq.heappush(self._pixels, seq)
         return seq
@@ -158,27 +165,31 @@ class Offers:
         self.linked = False
 
     def welcome(self, terms: Welcome) -> list[Settlement]:
-        """A new link: drop what is settled, offer everything else again in order of seq."""
+        """
+        A new link: drop what is settled, offer everything else again in order of seq.
+
+        Costs nothing for tombstones that wait: after a long outage they are many.
+        """
         self.terms, self.linked = terms, True
         self.credit = Credit(terms.credit_msgs, terms.credit_bytes)
-        known = [seq for seq in self._held if seq <= terms.settled_upto]
-        released = [
-            self._settle(seq, None, None, None, "settled before this link") for seq in known
-        ]
+        known = itertools.takewhile(lambda seq: seq <= terms.settled_upto, self._held)
+        before = (None, None, None, "settled before this link")
+        released = [self._settle(seq, before) for seq in list(known)]
         self.counts["released"] += len(released)
-        self._pixels, self._tombstones, self._timers, self._partial = [], [], [], None
+        for seq in self._open:
+            self._held[seq].queued = True
+            heapq.heappush(self._tombstones, seq)
         self._asking.clear()
         self._open.clear()
-        for held in self._held.values():
-            held.tries, held.offset, held.at_ns = 0, 0, 0
-            held.accepted, held.queued = False, True
-            if held.pixels is None:
-                heapq.heappush(self._tombstones, held.seq)
-            elif terms.max_payload and len(held.pixels) > terms.max_payload:
+        self._partial = None
+        for held in list(self._images.values()):
+            held.tries, held.offset, held.accepted = 0, 0, False
+            if terms.max_payload and len(held.pixels or b"") > terms.max_payload:
                 self._bury(held, "no_image")
-            else:
-                heapq.heappush(self._pixels, held.seq)
-                self._look(held, held.deadline_ns)
+                continue
+            held.queued = True
+            self._look(held, held.deadline_ns)
+        self._pixels = list(self._images)
         return released
 
     def accept(self, seq: int) -> None:
@@ -192,13 +203,9 @@ class Offers:
             held.queued = False
             self._look(held, held.deadline_ns)
 
-    def settle(
-        self, seq: int, vseq: int, outcome: Outcome, reason: Reason | None, detail: str
-    ) -> Settlement | None:
+    def settle(self, seq: int, answer: Answer) -> Settlement | None:
         """The verdict is on disk; None for a frame that is not held."""
-        if self._known(seq) is None:
-            return None
-        return self._settle(seq, vseq, outcome, reason, detail)
+        return None if self._known(seq) is None else self._settle(seq, answer)
 
     def refuse(self, seq: int, nack: Nack, now_ns: int) -> Settlement | None:
         """A NACK about a frame: nothing of it was recorded."""
@@ -207,7 +214,8 @@ class Offers:
             return None
         retry_ns = nack.retry_ms * NS_PER_MS
         if nack.why is Why.CONFLICT:
-            return self._settle(seq, None, Outcome.UNINSPECTED, Reason.CONFLICT, nack.detail)
+            conflict = (None, Outcome.UNINSPECTED, Reason.CONFLICT, nack.detail)
+            return self._settle(seq, conflict)
         if held.pixels is None:
             self._look(held, now_ns + max(TIMER_NS, retry_ns))
         elif nack.why is Why.BAD_HEADER:
@@ -221,26 +229,18 @@ class Offers:
         self.counts["unknown"] += held is None
         return held
 
-    def _settle(
-        self,
-        seq: int,
-        vseq: int | None,
-        outcome: Outcome | None,
-        reason: Reason | None,
-        detail: str,
-    ) -> Settlement:
+    def _settle(self, seq: int, answer: Answer) -> Settlement:
         held = self._held.pop(seq)
         self._drop_pixels(held)
         self._open.discard(seq)
         self.counts["settled"] += 1
-        return Settlement(
-            *(seq, vseq, outcome, reason, detail), held.header.trigger_id or None, held.unit_id
-        )
+        return Settlement(seq, *answer, held.header.trigger_id or None, held.unit_id)
 
     def _drop_pixels(self, held: Held) -> None:
         if held.pixels is not None:
             self.held_bytes -= len(held.pixels)
         held.pixels = None
+        self._images.pop(held.seq, None)
         if self._partial is held:
             self._partial = None
 

@@ -205,10 +205,8 @@ class SourceThread(threading.Thread):
         if isinstance(metadata, Accepted):
             self._offers.accept(header.seq)
             return []
-        outcome, reason = outcome_of(header.code, header.complement)
-        settlement = self._offers.settle(
-            header.seq, metadata.vseq, outcome, reason, metadata.detail
-        )
+        meaning = outcome_of(header.code, header.complement)
+        settlement = self._offers.settle(header.seq, (metadata.vseq, *meaning, metadata.detail))
         return [settlement] if settlement else []
 
     def _welcomed(self, terms: Welcome, now_ns: int) -> list[Settlement]:
