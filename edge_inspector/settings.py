@@ -31,9 +31,9 @@ from edge_inspector.documents import (
 )
 from edge_inspector.errors import DocumentError
 from edge_inspector.overlay import has, leaves, overlaid, unknown_variable
+from edge_inspector.resources import Archive, Frames, Retention, Workers
 
 PREFIX = "EDGE_INSPECTOR_"
-MIB = 1024 * 1024
 
 NameStr = Annotated[str, Field(pattern=Name)]
 
@@ -168,40 +168,6 @@ SinkSettings = Annotated[
     | Annotated[PluginSink, Tag("type=package.module:Attribute")],
     Discriminator(_type_of),
 ]
-
-
-class Workers(Document):
-    """The processes that score; `threads` is per worker and explicit, for runtime and OpenCV alike."""
-
-    count: int = Field(default=1, ge=1, le=64)
-    threads: int = Field(default=1, ge=1, le=64)
-    backends: tuple[str, ...] = ("openvino", "onnxruntime")
-    memory_mib: int = Field(default=4096, ge=256)
-    hang_ms: int = Field(default=2000, ge=100)
-
-
-class Frames(Document):
-    """Limits of frames: bytes of the pixels of one frame, pixels of one image, slots in shared memory."""
-
-    max_bytes: int = Field(default=16 * MIB, ge=1024)
-    max_pixels: int = Field(default=33_554_432, ge=1024)
-    slots: int = Field(default=16, ge=2, le=1024)
-
-
-class Archive(Document):
-    """Pictures of rejects, with their maps; the oldest go first when the quota is full."""
-
-    path: Path
-    quota_mib: int = Field(default=1024, ge=1)
-
-
-class Retention(Document):
-    """How long verdicts stay in the log."""
-
-    days: float = Field(default=30.0, gt=0)
-    hold_days: float = Field(default=30.0, gt=0)
-    """How long a verdict that a required consumer does not hold yet outlives that."""
-    max_gib: float = Field(default=20.0, gt=0)
 
 
 class Settings(BaseSettings):

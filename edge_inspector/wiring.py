@@ -25,6 +25,7 @@ from edge_inspector.protocols import Sink
 from edge_inspector.recipe import Recipe, load_recipe
 from edge_inspector.settings import (
     AssuredSink,
+    AssuredSource,
     CameraSource,
     FolderSource,
     PluginSink,
@@ -54,8 +55,10 @@ def check_station(settings: Settings, recipe: Recipe) -> None:
     names = [source.name for source in settings.sources]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise Misuse(f"two sources are named {', '.join(sorted(doubled))}")
-    for sink in (assured := _assured_sinks(settings)):
-        sockets.check_local(sink.endpoint)
+    assured = _assured_sinks(settings)
+    sources = [source for source in settings.sources if isinstance(source, AssuredSource)]
+    for endpoint in [one.endpoint for one in assured] + [one.endpoint for one in sources]:
+        sockets.check_local(endpoint)
     if len(assured) > 1:
         raise Misuse(f"{len(assured)} sinks of type 'assured'; one serves every line controller")
     fed = {source.camera for source in settings.sources}

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from edge_inspector import clock
 from edge_inspector.cli.demo_view import picture, summary_text
-from edge_inspector.client import Listener
+from edge_inspector.client import VerdictConsumer
 from edge_inspector.errors import Breakage, Misuse
 from edge_inspector.outbox.log import Log
 from edge_inspector.recipe import load_recipe
@@ -45,7 +45,10 @@ def run_demo(args: argparse.Namespace) -> int:
     settings, frames, verdicts = _settings(folder)
     budget_ms = load_recipe(Path(settings["recipe"])).latency_budget_ms
     tally = Tally(budget_ms=budget_ms)
-    with Station(folder, settings) as station, Listener(verdicts) as listener:
+    with (
+        Station(folder, settings) as station,
+        VerdictConsumer(verdicts, consumer="demo-gate", station="demo") as controller,
+    ):
         line = start_load(
             frames,
             folder / "truth.jsonl",
@@ -55,7 +58,7 @@ def run_demo(args: argparse.Namespace) -> int:
             defect_rate=args.defect_rate,
         )
         try:
-            _follow(line, listener, tally, folder, _screen(args, tally, station.startup_s))
+            _follow(line, controller, tally, folder, _screen(args, tally, station.startup_s))
         finally:
             line.terminate()
             line.wait()
@@ -92,7 +95,7 @@ def _settings(folder: Path) -> tuple[dict[str, Any], str, str]:
 
 def _follow(
     line: subprocess.Popen[bytes],
-    listener: Listener,
+    controller: VerdictConsumer,
     tally: Tally,
     folder: Path,
     show: Callable[[], Any],
@@ -105,10 +108,10 @@ def _follow(
             for row in truth:
                 unit = json.loads(row)
                 tally.offer(unit["unit_id"], unit["label"])
-            verdict = listener.receive(timeout_ms=50)
+            delivered = controller.receive(timeout_ms=50)
             now = clock.now_ns()
-            if verdict is not None:
-                tally.receive(verdict, now)
+            if delivered is not None:
+                tally.receive(delivered.verdict, now)
                 quiet_since = now
             screen.tick()
             owed = tally.verdicts < len(tally.truth)

@@ -19,6 +19,7 @@ import zmq
 from edge_inspector import clock, settings
 from edge_inspector.channel import Answer, Pulse
 from edge_inspector.records import Reason
+from edge_inspector.resources import MIB
 from edge_inspector.sources.arrival import Arrival, Offer, Surroundings
 from edge_inspector.sources.frames import Reader
 from edge_inspector.sources.link import Book, Link, Partial
@@ -216,7 +217,7 @@ class AssuredSource:
             epoch=header.epoch,
             progress=self._book.of(hello.name, header.epoch),
             window_msgs=source.credit_msgs,
-            window_bytes=source.credit_mib * settings.MIB,
+            window_bytes=source.credit_mib * MIB,
             heard_ns=now_ns,
         )
         self._links[peer] = link

@@ -28,7 +28,15 @@ from edge_inspector.inspector import RULES
 from edge_inspector.outbox import measure_sync
 from edge_inspector.protocols import Session
 from edge_inspector.recipe import Recipe
-from edge_inspector.settings import CameraSource, PluginSink, PluginSource, Settings, ZmqSource
+from edge_inspector.settings import (
+    AssuredSink,
+    AssuredSource,
+    CameraSource,
+    PluginSink,
+    PluginSource,
+    Settings,
+    ZmqSource,
+)
 from edge_inspector.settings import ZmqSink as ZmqSinkSettings
 from edge_inspector.wire import sockets
 
@@ -92,8 +100,15 @@ def ports(station: Station) -> Iterator[Finding]:
         for source in station.settings.sources
         if isinstance(source, ZmqSource) and _binds(source)
     ]
-    sinks = [sink for sink in station.settings.sinks if isinstance(sink, ZmqSinkSettings)]
-    wanted += [("sink zmq", sink.endpoint, ()) for sink in sinks]
+    wanted += [
+        (f"source {source.name}", source.endpoint, ())
+        for source in station.settings.sources
+        if isinstance(source, AssuredSource)
+    ]
+    sinks = [
+        sink for sink in station.settings.sinks if isinstance(sink, (ZmqSinkSettings, AssuredSink))
+    ]
+    wanted += [(f"sink {sink.type}", sink.endpoint, ()) for sink in sinks]
     with zmq.Context() as context, ExitStack() as held:
         for name, endpoint, allow in wanted:
             if endpoint.startswith("ipc://"):

@@ -138,10 +138,16 @@ def start_load(
     seed: int,
     defect_rate: float,
     pool: int = 0,
+    records: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A simulated BGA line in a process of its own; `truth` gets a line for each unit it sends."""
+    """
+    A simulated BGA line in a process of its own, an assured source named `line`.
+
+    `truth` gets a line for each unit that it offers, `records` one for each that was settled.
+    """
     options: dict[str, object] = {
         "--to": endpoint,
+        "--kind": "assured",
         "--rate": rate_hz,
         "--units": units,
         "--seed": seed,
@@ -150,6 +156,8 @@ def start_load(
     }
     if pool:
         options["--pool"] = pool
+    if records is not None:
+        options["--records"] = records
     words = [str(word) for pair in options.items() for word in pair]
     return subprocess.Popen(
         [sys.executable, "-m", "edge_inspector.cli.main", "simulate", "bga", "--quiet", *words],

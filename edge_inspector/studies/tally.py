@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_inspector.records import Outcome, Reason
-from edge_inspector.wire.telemetry import VerdictNote
+from edge_inspector.records import Outcome, Reason, Verdict
 
 GOOD = "good"
 
@@ -67,7 +66,7 @@ class Tally:
         """A unit was sent to the line."""
         self.truth[unit_id] = label
 
-    def receive(self, verdict: VerdictNote, received_ns: int) -> None:
+    def receive(self, verdict: Verdict, received_ns: int) -> None:
         """A verdict reached the controller; one that it has seen is not counted again."""
         vseq = verdict.vseq
         unit_id = verdict.unit_id or verdict.unit_key
@@ -81,7 +80,7 @@ class Tally:
         if verdict.outcome is Outcome.FAIL:
             self.classes[verdict.defect_class or "unknown"] += 1
         self.timeouts += verdict.reason is Reason.TIMEOUT
-        self.latencies_ms.append((received_ns - verdict.time_zero_mono_ns) / 1e6)
+        self.latencies_ms.append((received_ns - verdict.time_zero_ns) / 1e6)
         label = self.truth.get(unit_id)
         if label is not None:
             self.engine.add(label, verdict.outcome)

@@ -1,18 +1,18 @@
 """Lost, doubled, escapes and overkill are counted per unit, whatever arrives how often."""
 
-from edge_inspector.records import Baseline, Outcome, Reason
+from edge_inspector.records import Baseline, FrameKey, Outcome, Reason, Verdict
 from edge_inspector.studies.tally import Tally, percentiles
-from edge_inspector.wire.telemetry import VerdictNote
 
 
 def verdict(vseq, unit, outcome=Outcome.PASS, **more):
-    return VerdictNote(
+    return Verdict(
         vseq=vseq,
+        unit_key=f"u:s/{unit}",
         station="s",
-        source="l",
+        frames=(FrameKey("l", "e", vseq),),
+        recipe="bga",
         unit_id=unit,
         outcome=outcome,
-        time_zero_mono_ns=0,
         **more,
     )
 
