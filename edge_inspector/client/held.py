@@ -1,7 +1,9 @@
-"""One held frame: its state, the credit it needs, and the message that carries it."""
+"""One held frame: its state, its timer, the credit it needs, the message that carries it."""
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -84,6 +86,38 @@ class Credit:
         """One message went."""
         self.used_msgs += 1
         self.used_bytes += size
+
+
+class Timers:
+    """One timer for each frame of `held`; setting it again voids the time before."""
+
+    def __init__(self, held: Mapping[int, Held]) -> None:
+        self._held = held
+        self._heap: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def set(self, held: Held, at_ns: int) -> None:
+        """Look at this frame then."""
+        held.at_ns = at_ns
+        heapq.heappush(self._heap, (at_ns, held.seq))
+        if len(self._heap) > 1024 + 4 * len(self._held):
+            self._heap = [(one.at_ns, one.seq) for one in self._held.values() if one.at_ns]
+            heapq.heapify(self._heap)
+
+    def due_ns(self) -> int | None:
+        """No timer runs out before this."""
+        return self._heap[0][0] if self._heap else None
+
+    def fired(self, now_ns: int) -> Iterator[Held]:
+        """The frames to look at now; their timers are off."""
+        while self._heap and self._heap[0][0] <= now_ns:
+            at_ns, seq = heapq.heappop(self._heap)
+            held = self._held.get(seq)
+            if held is not None and held.at_ns == at_ns:
+                held.at_ns = 0
+                yield held
 
 
 def check_terms(size: int, recipe: str | None, terms: Welcome, hold_bytes: int) -> None:

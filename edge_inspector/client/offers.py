@@ -14,22 +14,14 @@ on one link, the others wait.
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections import Counter, deque
 
 import msgspec
 
 from edge_inspector.client.frames import Draft, Settlement
 from edge_inspector.client.held import (
-    NO_TERMS,
-    Credit,
-    Held,
-    Sending,
-    Tombstone,
-    check_terms,
-    chunk,
-    message,
-)
+    NO_TERMS, Credit, Held, Sending, Timers, Tombstone, check_terms, chunk, message,
+)  # fmt: skip
 from edge_inspector.clock import NS_PER_MS, NS_PER_US
 from edge_inspector.errors import Breakage
 from edge_inspector.records import Outcome, Reason
@@ -39,6 +31,8 @@ from edge_inspector.wire.codes import Why
 TRIES = 3
 TIMER_NS = 250 * NS_PER_MS
 MAX_OPEN = 64
+MAX_AHEAD = 1000
+"""Numbers between the first unsettled frame and one that is sent: a daemon opens each as a gap."""
 HOLD_BYTES = 256 * 1024 * 1024
 Answer = tuple[int | None, Outcome | None, Reason | None, str]
 """vseq, outcome, reason and detail of a settlement."""
@@ -66,15 +60,15 @@ class Offers:
         self.terms = NO_TERMS
         self.credit = Credit()
         self.counts: Counter[str] = Counter()
+        self._first = 1
         self._held: dict[int, Held] = {}
-        """In order of seq, because numbers are only ever given upwards."""
         self._images: dict[int, Held] = {}
-        """Those that still have pixels."""
+        """Those that still have pixels, in order of seq."""
         self._pixels: list[int] = []
         self._tombstones: list[int] = []
         self._asking: deque[int] = deque()
         self._open: set[int] = set()
-        self._timers: list[tuple[int, int]] = []
+        self._timers = Timers(self._held)
         self._partial: Held | None = None
 
     @property
@@ -90,7 +84,9 @@ class Offers:
     @property
     def first_unsettled(self) -> int:
         """The lowest number that this source may still send."""
-        return next(iter(self._held), self.next_seq)
+        while self._first < self.next_seq and self._first not in self._held:
+            self._first += 1
+        return self._first
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._held
@@ -125,7 +121,7 @@ class Offers:
             self._bury(held, "no_credit")
         else:
             self._images[seq] = held
-            self._look(held, held.deadline_ns)
+            self._timers.set(held, held.deadline_ns)
             heapq.heappush(self._pixels, seq)
         return seq
 
@@ -141,7 +137,7 @@ class Offers:
         if held.pixels is None:
             held.queued = False
             self._open.add(held.seq)
-            self._look(held, now_ns + TIMER_NS)
+            self._timers.set(held, now_ns + TIMER_NS)
             return
         self.credit.use(len(sending.payload))
         if held.offset == 0:
@@ -154,11 +150,11 @@ class Offers:
             self._partial, held.offset, held.queued = None, 0, False
             again = held.tries < TRIES and not held.accepted
             timer = now_ns + held.timer_ns if again else held.deadline_ns
-            self._look(held, min(held.deadline_ns, timer))
+            self._timers.set(held, min(held.deadline_ns, timer))
 
     def due_ns(self) -> int | None:
         """When `next` may have something new, as far as time decides it."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers.due_ns()
 
     def unlink(self) -> None:
         """The link is gone: nothing is sent until `welcome`, deadlines go on."""
@@ -172,9 +168,9 @@ class Offers:
         """
         self.terms, self.linked = terms, True
         self.credit = Credit(terms.credit_msgs, terms.credit_bytes)
-        known = itertools.takewhile(lambda seq: seq <= terms.settled_upto, self._held)
+        known = range(self.first_unsettled, min(terms.settled_upto + 1, self.next_seq))
         before = (None, None, None, "settled before this link")
-        released = [self._settle(seq, before) for seq in list(known)]
+        released = [self._settle(seq, before) for seq in known if seq in self._held]
         self.counts["released"] += len(released)
         for seq in self._open:
             self._held[seq].queued = True
@@ -188,7 +184,7 @@ class Offers:
                 self._bury(held, "no_image")
                 continue
             held.queued = True
-            self._look(held, held.deadline_ns)
+            self._timers.set(held, held.deadline_ns)
         self._pixels = list(self._images)
         return released
 
@@ -201,7 +197,7 @@ class Offers:
         held.accepted = True
         if held.pixels is not None and held is not self._partial:
             held.queued = False
-            self._look(held, held.deadline_ns)
+            self._timers.set(held, held.deadline_ns)
 
     def settle(self, seq: int, answer: Answer) -> Settlement | None:
         """The verdict is on disk; None for a frame that is not held."""
@@ -217,11 +213,11 @@ class Offers:
             conflict = (None, Outcome.UNINSPECTED, Reason.CONFLICT, nack.detail)
             return self._settle(seq, conflict)
         if held.pixels is None:
-            self._look(held, now_ns + max(TIMER_NS, retry_ns))
+            self._timers.set(held, now_ns + max(TIMER_NS, retry_ns))
         elif nack.why is Why.BAD_HEADER:
             self._bury(held, "no_image")
         elif held.tries < TRIES and not held.queued:
-            self._look(held, min(held.deadline_ns, now_ns + retry_ns))
+            self._timers.set(held, min(held.deadline_ns, now_ns + retry_ns))
         return None
 
     def _known(self, seq: int) -> Held | None:
@@ -255,36 +251,23 @@ class Offers:
         self.counts[why] += 1
         if why == "expired" and held.tries:
             held.queued = False
-            self._look(held, held.deadline_ns + held.timer_ns)
+            self._timers.set(held, held.deadline_ns + held.timer_ns)
         else:
             heapq.heappush(self._tombstones, held.seq)
 
-    def _look(self, held: Held, at_ns: int) -> None:
-        """The frame's one timer; an earlier one is void."""
-        held.at_ns = at_ns
-        if len(self._timers) > 1024 + 4 * len(self._held):
-            self._timers = [(h.at_ns, h.seq) for h in self._held.values() if h.at_ns]
-            heapq.heapify(self._timers)
-        heapq.heappush(self._timers, (at_ns, held.seq))
-
     def _fire(self, now_ns: int) -> None:
-        while self._timers and self._timers[0][0] <= now_ns:
-            at_ns, seq = heapq.heappop(self._timers)
-            held = self._held.get(seq)
-            if held is None or held.at_ns != at_ns:
-                continue
-            held.at_ns = 0
+        for held in self._timers.fired(now_ns):
             if held.pixels is not None and now_ns >= held.deadline_ns:
                 self._bury(held, "expired")
                 continue
             held.queued = True
             if held.pixels is not None:
-                heapq.heappush(self._pixels, seq)
-                self._look(held, held.deadline_ns)
-            elif seq in self._open:
-                self._asking.append(seq)
+                heapq.heappush(self._pixels, held.seq)
+                self._timers.set(held, held.deadline_ns)
+            elif held.seq in self._open:
+                self._asking.append(held.seq)
             else:
-                heapq.heappush(self._tombstones, seq)
+                heapq.heappush(self._tombstones, held.seq)
 
     def _choose(self) -> Held | None:
         """Questions first, they are small; then the lower number of a tombstone and of pixels."""
@@ -295,11 +278,15 @@ class Offers:
             self._asking.popleft()
         tombstone = self._head(self._tombstones) if len(self._open) < MAX_OPEN else None
         pixels = self._partial or self._head(self._pixels)
-        if pixels is not None and not self.credit.covers(len(chunk(pixels, self.terms))):
+        if pixels is not None and not self._may_go(pixels):
             pixels = None
         if tombstone is None or pixels is None:
             return tombstone or pixels
         return min(tombstone, pixels, key=lambda held: held.seq)
+
+    def _may_go(self, held: Held) -> bool:
+        near = held.seq < self.first_unsettled + MAX_AHEAD
+        return near and self.credit.covers(len(chunk(held, self.terms)))
 
     def _head(self, heap: list[int]) -> Held | None:
         while heap:

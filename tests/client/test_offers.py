@@ -198,6 +198,20 @@ def test_waiting_tombstones_do_not_hold_up_fresh_frames():
     assert seqs(send_all(offers)) == [seq]
 
 
+def test_after_a_long_outage_no_number_jumps_further_than_a_daemon_takes():
+    offers = Offers(EPOCH)
+    for _ in range(2000):
+        offers.offer(frame(why="no_image"), 0)
+    fresh = offers.offer(frame(), 0)
+    offers.welcome(terms())
+    while offers.first_unsettled <= fresh - 1000:
+        sent = seqs(send_all(offers))
+        assert fresh not in sent
+        for seq in sent:
+            offers.settle(seq, PASS)
+    assert fresh in seqs(send_all(offers))
+
+
 def test_too_many_unsettled_frames_get_no_number():
     offers = Offers(EPOCH, max_unsettled=2)
     for _ in range(2):
