@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import resource
 import signal
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -23,3 +24,9 @@ def limit_memory(mib: int) -> None:
     """Cap the address space (RLIMIT_AS): an image bomb ends this process, not the box."""
     limit = mib * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def limit_growth(mib: int) -> None:
+    """Cap the address space at what is mapped now and `mib` more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit_memory(pages * resource.getpagesize() // (1024 * 1024) + mib)
