@@ -142,9 +142,9 @@ class Gate:
 
 def _unfit(delivered: Delivered) -> str:
     """Why a verdict lets no unit through, whichever it is."""
-    if delivered.flags & ~HARMLESS:
-        names = [flag.name for flag in Flag if flag & delivered.flags & ~HARMLESS]
-        return f"flagged {', '.join(filter(None, names)) or int(delivered.flags)}"
+    wrong = int(delivered.flags) & ~int(HARMLESS)  # as numbers: ~ of a flag forgets unknown bits
+    if wrong:
+        return f"flagged {', '.join(str(flag.name) for flag in Flag if flag & wrong) or wrong}"
     if delivered.verdict.advisory:
         return "advisory: nothing ties the verdict to a unit"
     if delivered.verdict.outcome is not Outcome.PASS:

@@ -238,12 +238,14 @@ class VerdictConsumer:
         try:
             while not self._closing:
                 self._link.poll(TICK_MS, writable=self._talk.wants_to_ask)
+                came = False
                 for parts in self._link.receive():
+                    came = True
                     with self._changed:
                         self._talk.hear(parts)
                         self._changed.notify_all()
-                    if self._notify is not None:
-                        self._notify()
+                if came and self._notify is not None:
+                    self._notify()
                 with self._changed:
                     self._talk.speak()
             with self._changed:

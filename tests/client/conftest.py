@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
 from edge_inspector import clock
-from edge_inspector.records import Outcome, Reason
+from edge_inspector.records import Outcome, Reason, Verdict
 from edge_inspector.wire import assured
 from edge_inspector.wire.assured import (
     Accepted,
+    Ack,
     Bye,
     Credit,
     FrameFacts,
@@ -21,13 +24,18 @@ from edge_inspector.wire.assured import (
     Hello,
     Metadata,
     Nack,
+    NewRun,
     Ping,
     Pong,
+    Replay,
+    Run,
     Settled,
+    Subscribe,
+    Subscribed,
     Welcome,
 )  # fmt: skip
 from edge_inspector.wire.codes import TOMBSTONES, Flag, Type, Why, code_of
-from edge_inspector.wire.header import Header, digest
+from edge_inspector.wire.header import Header, chained, digest
 
 Answer = tuple[Outcome, Reason | None]
 PASS: Answer = (Outcome.PASS, None)
@@ -204,3 +212,143 @@ def pretend_daemon(tmp_path: Path):
     yield daemon
     daemon.stop()
     assert daemon.faults == []
+
+
+class PretendDelivery:
+    """
+    A verdict log behind a ROUTER, as far as one line controller can tell; `said` is what it heard.
+
+    `beating`, `answering` and `refuse` choose whether it sends heartbeats, answers SUBSCRIBE and
+    NEW_RUN, or refuses them. Killed and started again, the log and the cursor survive.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.rows: list[tuple[Verdict, bytes]] = []
+        self.chains = [0]
+        self.run = 1
+        self.acked = 0
+        self.beating = self.answering = True
+        self.refuse: Nack | None = None
+        self.said: list[tuple[int, Metadata]] = []
+        self._outbox: deque[list[assured.Part]] = deque()
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        self._stop.clear()
+        self._outbox.clear()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def heard(self, kind: type[Metadata]) -> list[Any]:
+        return [said for _, said in list(self.said) if isinstance(said, kind)]
+
+    def commit(self, *, send: bool = True, **facts: Any) -> int:
+        """Append a verdict, a fresh pass unless told otherwise, and send it on the live lane."""
+        vseq = len(self.rows) + 1
+        verdict = Verdict(
+            **{
+                "unit_key": f"t:st1/{self.run}/{vseq}",
+                "station": "st1",
+                "outcome": Outcome.PASS,
+                "frames": (),
+                "recipe": "board",
+                "run": self.run,
+                "trigger_id": vseq,
+                "unit_id": f"A-{vseq}",
+                "time_zero_ns": clock.now_ns(),
+                "valid_us": 5_000_000,
+                "vseq": vseq,
+                **facts,
+            }
+        )
+        self.rows.append((verdict, msgspec.msgpack.encode(verdict)))
+        self.chains.append(chained(self.chains[-1], self.rows[-1][1]))
+        if send:
+            self.send(vseq)
+        return vseq
+
+    def send(self, vseq: int, flags: int = 0, **wrong: int) -> None:
+        verdict, body = self.rows[vseq - 1]
+        code = code_of(verdict.outcome, verdict.reason)
+        header = Header(
+            type=Type.VERDICT,
+            flags=flags,
+            seq=vseq,
+            t_mono_ns=clock.now_ns(),
+            pixel_format=code,
+            codec=code ^ 0xFF,
+            digest=digest(body),
+            offset=self.chains[vseq],
+        )
+        self._outbox.append(assured.assemble(msgspec.structs.replace(header, **wrong), body))
+
+    def _say(self, kind: Type, metadata: Metadata) -> None:
+        header = Header(type=kind, t_mono_ns=clock.now_ns())
+        self._outbox.append(assured.build(metadata, header))
+
+    def _run(self) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+            router.linger = 0
+            router.bind(self.endpoint)
+            peer, beat_ns = b"", 0
+            while not self._stop.is_set():
+                if router.poll(5):
+                    peer, *parts = router.recv_multipart()
+                    self._hear(assured.split(parts))
+                if not peer:
+                    continue
+                if self.beating and clock.now_ns() - beat_ns > 50 * clock.NS_PER_MS:
+                    beat_ns = clock.now_ns()
+                    self._say(Type.HEARTBEAT, Heartbeat(head_vseq=len(self.rows), state="ready"))
+                while self._outbox:
+                    router.send_multipart([peer, *self._outbox.popleft()])
+
+    def _hear(self, message: assured.Message) -> None:
+        said = assured.read(message)
+        self.said.append((clock.now_ns(), said))
+        if isinstance(said, Ack):
+            self.acked = max(self.acked, said.upto)
+        elif isinstance(said, Replay):
+            for vseq in range(said.first, said.last + 1):
+                self.send(vseq, Flag.REPLAY)
+        elif self.refuse is not None and isinstance(said, (Subscribe, NewRun)):
+            self._say(Type.NACK, self.refuse)
+        elif isinstance(said, Subscribe) and self.answering:
+            self._subscribe(said.start)
+        elif isinstance(said, NewRun) and self.answering:
+            self.run += 1
+            self._say(Type.RUN, Run(said.station, self.run))
+
+    def _subscribe(self, start: int | str) -> None:
+        live_from = len(self.rows) + 1
+        first = {0: self.acked + 1, "live": live_from}.get(start, start)
+        assert isinstance(first, int)
+        subscribed = Subscribed(
+            link="1",
+            head=live_from - 1,
+            oldest=1,
+            acked=self.acked,
+            live_from=live_from,
+            live_chain=self.chains[live_from - 1],
+            history_from=first,
+            history_chain=self.chains[first - 1],
+            run=self.run,
+        )
+        self._outbox.clear()
+        self._say(Type.SUBSCRIBED, subscribed)
+        for vseq in range(first, live_from):
+            self.send(vseq, Flag.HISTORICAL)
+
+
+@pytest.fixture
+def delivery(tmp_path: Path):
+    """A pretended delivery that serves one line controller."""
+    pretended = PretendDelivery(f"ipc://{tmp_path}/verdicts.sock")
+    pretended.start()
+    yield pretended
+    pretended.stop()

@@ -1,153 +1,17 @@
-"""The reference line controller against a ROUTER that the test plays, on real sockets."""
+"""The reference line controller on real sockets, against a delivery that the test pretends."""
 
 import threading
 
-import msgspec
 import pytest
-import zmq
 
 from edge_inspector import clock
 from edge_inspector.client import VerdictConsumer
 from edge_inspector.errors import Breakage, Misuse
-from edge_inspector.records import Outcome, Verdict
-from edge_inspector.wire import assured
-from edge_inspector.wire.assured import Heartbeat, Nack, Run, Subscribed, Truncated
-from edge_inspector.wire.codes import Flag, Type, Why, code_of
-from edge_inspector.wire.header import Header, chained, digest
+from edge_inspector.records import Outcome
+from edge_inspector.wire.assured import Ack, Bye, Heartbeat, Nack, NewRun, Replay, Subscribe
+from edge_inspector.wire.codes import Type, Why
 
 MS = clock.NS_PER_MS
-
-
-class Daemon:
-    """One delivery socket in a thread: a log, heartbeats, and all that a consumer said."""
-
-    def __init__(self, endpoint):
-        self.endpoint = endpoint
-        self.rows = []
-        self.chains = [0]
-        self.run = 1
-        self.acked = 0
-        self.beating = True
-        self.answering = True
-        self.said = []
-        self.peer = None
-        self.live_from = 1
-        self._outbox = []
-        self._lock = threading.Lock()
-        self._context = zmq.Context()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def commit(self, outcome=Outcome.PASS, *, trigger_id=None, flags=0, send=True, age_ms=5):
-        """Append a verdict to the log and send it on the live lane."""
-        vseq = len(self.rows) + 1
-        verdict = Verdict(
-            unit_key=f"t:st1/{self.run}/{trigger_id or vseq}",
-            station="st1",
-            outcome=outcome,
-            frames=(),
-            recipe="board",
-            run=self.run,
-            trigger_id=trigger_id or vseq,
-            unit_id=f"A-{vseq}",
-            time_zero_ns=clock.now_ns() - age_ms * MS,
-            valid_us=1_000_000,
-            vseq=vseq,
-        )
-        body = msgspec.msgpack.encode(verdict)
-        self.rows.append((verdict, body))
-        self.chains.append(chained(self.chains[-1], body))
-        if send:
-            self.send_verdict(vseq, flags)
-        return vseq
-
-    def send_verdict(self, vseq, flags=0, **wrong):
-        verdict, body = self.rows[vseq - 1]
-        code = code_of(verdict.outcome, verdict.reason)
-        header = Header(
-            type=Type.VERDICT,
-            flags=flags,
-            seq=vseq,
-            trigger_id=verdict.trigger_id,
-            t_mono_ns=clock.now_ns(),
-            pixel_format=code,
-            codec=code ^ 0xFF,
-            digest=digest(body),
-            offset=self.chains[vseq],
-        )
-        self.send_parts(assured.assemble(msgspec.structs.replace(header, **wrong), body))
-
-    def send(self, kind, metadata, flags=0):
-        header = Header(type=kind, flags=flags, t_mono_ns=clock.now_ns())
-        self.send_parts(assured.build(metadata, header))
-
-    def send_parts(self, parts):
-        with self._lock:
-            self._outbox.append(parts)
-
-    def heard(self, kind):
-        return [said for said in list(self.said) if type(said).__name__ == kind]
-
-    def _serve(self):
-        beat_ns, toggle = 0, False
-        with self._context.socket(zmq.ROUTER) as router:
-            router.linger = 0
-            router.bind(self.endpoint)
-            while not self._closing.is_set():
-                if router.poll(5):
-                    self.peer, *parts = router.recv_multipart()
-                    self._answer(assured.split(parts))
-                if self.peer is None:
-                    continue
-                if self.beating and clock.now_ns() - beat_ns > 50 * MS:
-                    beat_ns, toggle = clock.now_ns(), not toggle
-                    head = len(self.rows)
-                    self.send(
-                        Type.HEARTBEAT,
-                        Heartbeat(head_vseq=head, oldest_vseq=1, state="ready", toggle=toggle),
-                    )
-                with self._lock:
-                    outbox, self._outbox = self._outbox, []
-                for message in outbox:
-                    router.send_multipart([self.peer, *message])
-
-    def _answer(self, message):
-        said = assured.read(message)
-        self.said.append(said)
-        if message.header.type == Type.SUBSCRIBE and self.answering:
-            head = len(self.rows)
-            self.live_from = head + 1
-            start = {0: self.acked + 1, "live": head + 1}.get(said.start, said.start)
-            self.send(
-                Type.SUBSCRIBED,
-                Subscribed(
-                    link="1",
-                    head=head,
-                    oldest=1,
-                    acked=self.acked,
-                    live_from=head + 1,
-                    live_chain=self.chains[head],
-                    history_from=min(start, head + 1),
-                    history_chain=self.chains[min(start, head + 1) - 1],
-                    run=self.run,
-                ),
-            )
-            for vseq in range(start, head + 1):
-                self.send_verdict(vseq, Flag.HISTORICAL)
-        elif message.header.type == Type.ACK:
-            self.acked = max(self.acked, said.upto)
-        elif message.header.type == Type.NEW_RUN:
-            self.run += 1
-            self.send(Type.RUN, Run(said.station, self.run))
-        elif message.header.type == Type.REPLAY:
-            for vseq in range(said.first, said.last + 1):
-                self.send_verdict(vseq, Flag.REPLAY)
-
-    def close(self):
-        self._closing.set()
-        self._thread.join()
-        self._context.destroy(linger=0)
 
 
 def wait_until(condition, timeout_s=5.0):
@@ -157,24 +21,273 @@ def wait_until(condition, timeout_s=5.0):
         threading.Event().wait(0.005)
 
 
-@pytest.fixture
-def daemon(tmp_path):
-    player = Daemon(f"ipc://{tmp_path}/verdicts")
-    yield player
-    player.close()
+def opened(delivery, **options):
+    return VerdictConsumer(delivery.endpoint, consumer="gate", **options)
+
+
+def numbers(consumer, count):
+    return [consumer.receive(2000).vseq for _ in range(count)]
 
 
 @pytest.fixture
-def verdicts(daemon):
-    with VerdictConsumer(daemon.endpoint, consumer="gate", station="st1") as consumer:
+def verdicts(delivery):
+    with opened(delivery, station="st1") as consumer:
         wait_until(lambda: consumer.connected and consumer.state == "ready")
         yield consumer
 
 
-def test_a_fresh_pass_of_the_unit_at_the_gate_opens_it(daemon, verdicts):
-    daemon.commit(trigger_id=1001)
+def test_a_fresh_pass_lets_its_own_unit_through_and_no_other(delivery, verdicts):
+    delivery.commit(trigger_id=1001)
     delivered = verdicts.receive(2000)
     assert verdicts.why_not(delivered, trigger_id=1001) == ""
     assert verdicts.lets_through(delivered, trigger_id=1001)
     assert not verdicts.lets_through(delivered, trigger_id=1002)
     assert not verdicts.lets_through(delivered)
+
+
+def test_a_reject_lets_nothing_through(delivery, verdicts):
+    delivery.commit(outcome=Outcome.FAIL)
+    assert verdicts.why_not(verdicts.receive(2000), trigger_id=1) == "the outcome is fail"
+
+
+def test_silence_shuts_the_gate_before_a_verdict_is_too_old(delivery, verdicts):
+    delivery.commit()
+    delivered = verdicts.receive(2000)
+    assert verdicts.lets_through(delivered, trigger_id=1)
+    delivery.beating = False
+    wait_until(lambda: not verdicts.lets_through(delivered, trigger_id=1), 0.5)
+    assert verdicts.why_not(delivered, trigger_id=1).startswith("no heartbeat")
+
+
+def test_subscribe_names_the_consumer_and_where_to_begin(delivery):
+    for _ in range(3):
+        delivery.commit(send=False)
+    for start in (0, 3, "live"):
+        with opened(delivery, station="st1", start=start, lanes=1) as consumer:
+            wait_until(lambda: consumer.connected)
+    assert delivery.heard(Subscribe) == [
+        Subscribe(consumer="gate", start=start, lanes=1, stations=["st1"])
+        for start in (0, 3, "live")
+    ]
+
+
+def test_what_was_committed_before_comes_as_history_and_opens_nothing(delivery):
+    for _ in range(3):
+        delivery.commit(send=False)
+    with opened(delivery) as consumer:
+        got = [consumer.receive(2000) for _ in range(3)]
+        assert [(d.vseq, d.historical, d.lane) for d in got] == [
+            (vseq, True, "history") for vseq in (1, 2, 3)
+        ]
+        assert consumer.why_not(got[0], trigger_id=1) == "flagged HISTORICAL"
+
+
+def test_a_verdict_is_acknowledged_once_the_loop_comes_back(delivery, verdicts):
+    delivery.commit()
+    assert verdicts.receive(2000).vseq == 1
+    threading.Event().wait(0.15)
+    assert delivery.acked == 0
+    assert verdicts.receive(0) is None
+    asked_ns = clock.now_ns()
+    wait_until(lambda: delivery.acked == 1)
+    assert clock.now_ns() - asked_ns < 250 * MS  # 50 ms, and what a busy box adds
+
+
+def test_hold_acknowledges_without_coming_back(delivery, verdicts):
+    delivery.commit()
+    verdicts.hold(verdicts.receive(2000))
+    wait_until(lambda: delivery.acked == 1)
+    assert delivery.heard(Ack)[-1] == Ack(1, 1)
+
+
+def test_what_a_crash_interrupts_is_sent_again(delivery):
+    for _ in range(3):
+        delivery.commit(send=False)
+
+    def crash():
+        with opened(delivery) as consumer:
+            for delivered in consumer:
+                if delivered.vseq == 2:
+                    raise LookupError
+
+    with pytest.raises(LookupError):
+        crash()
+    with opened(delivery) as consumer:
+        assert numbers(consumer, 2) == [2, 3]
+    wait_until(lambda: delivery.acked == 3)
+
+
+def test_close_holds_what_was_taken_last_and_says_so(delivery):
+    with opened(delivery) as consumer:
+        delivery.commit(send=False)
+        wait_until(lambda: consumer.connected)
+        delivery.commit()
+        for delivered in consumer:
+            if delivered.vseq == 2:
+                break
+    wait_until(lambda: delivery.heard(Bye) != [])
+    assert delivery.acked == 2
+    with pytest.raises(Breakage, match="is closed; open another"):
+        consumer.receive(0)
+
+
+def test_the_consumer_beats_each_100_ms(delivery, verdicts):
+    threading.Event().wait(1.05)
+    times = [at for at, said in delivery.said if isinstance(said, Heartbeat)]
+    assert 6 <= len(times) <= 15
+
+
+def test_a_daemon_that_dies_and_returns_is_subscribed_again_behind_what_is_held(delivery, verdicts):
+    delivery.commit()
+    delivery.commit()
+    assert numbers(verdicts, 2) == [1, 2]
+    assert verdicts.receive(0) is None
+    wait_until(lambda: delivery.acked == 2)
+    delivery.stop()
+    wait_until(lambda: not verdicts.connected)
+    assert verdicts.state is None
+    delivery.commit(send=False)
+    delivery.start()
+    back_ns = clock.now_ns()
+    assert numbers(verdicts, 1) == [3]
+    assert clock.now_ns() - back_ns < 1000 * MS
+    assert delivery.heard(Subscribe)[-1].start == 3
+    assert verdicts.counts.subscriptions == 2
+
+
+def test_a_link_that_falls_silent_is_replaced(delivery, verdicts):
+    """Half-open: the daemon's socket stands, and nothing comes."""
+    delivery.beating = False
+    wait_until(lambda: len(delivery.heard(Subscribe)) >= 2)
+    delivery.beating = True
+    wait_until(lambda: verdicts.connected and verdicts.state == "ready")
+    delivery.commit()
+    assert verdicts.lets_through(verdicts.receive(2000), trigger_id=1)
+
+
+def test_verdicts_that_were_taken_and_not_held_do_not_come_twice(delivery, verdicts):
+    for _ in range(4):
+        delivery.commit()
+    assert numbers(verdicts, 2) == [1, 2]
+    delivery.stop()
+    wait_until(lambda: not verdicts.connected)
+    delivery.commit(send=False)
+    delivery.start()
+    wait_until(lambda: verdicts.counts.delivered == 5)
+    assert delivery.heard(Subscribe)[-1].start == 2
+    assert verdicts.counts.duplicates == 3
+    assert numbers(verdicts, 3) == [3, 4, 5]
+    assert verdicts.receive(100) is None
+
+
+@pytest.mark.parametrize("wrong", [{"digest": 1}, {"offset": 1}, {"seq": 7}])
+def test_a_damaged_verdict_comes_again_as_history(delivery, verdicts, wrong):
+    delivery.commit(send=False)
+    delivery.send(1, **wrong)
+    delivered = verdicts.receive(2000)
+    assert (delivered.vseq, delivered.historical) == (1, True)
+    assert verdicts.counts.refused == 1
+    assert not verdicts.lets_through(delivered, trigger_id=1)
+
+
+def test_a_user_who_does_not_read_does_not_stop_the_heartbeats(delivery, verdicts):
+    for _ in range(3000):
+        delivery.commit()
+    threading.Event().wait(1.0)
+    assert verdicts.connected
+    assert verdicts.state == "ready"
+    assert delivery.acked == 0
+    assert numbers(verdicts, 3000) == list(range(1, 3001))
+
+
+def test_a_queue_that_overflowed_loses_nothing(delivery, verdicts):
+    for _ in range(5000):
+        delivery.commit()
+    wait_until(lambda: verdicts.counts.postponed > 0)
+    assert numbers(verdicts, 5000) == list(range(1, 5001))
+    assert verdicts.receive(0) is None
+    wait_until(lambda: delivery.acked == 5000)
+
+
+def test_hello_first_is_answered_by_subscribing_again(delivery, verdicts):
+    delivery._say(Type.NACK, Nack(why=Why.HELLO_FIRST))
+    wait_until(lambda: len(delivery.heard(Subscribe)) == 2)
+    wait_until(lambda: verdicts.connected)
+
+
+def test_a_refusal_is_told_and_not_asked_about_all_the_time(delivery):
+    delivery.refuse = Nack(why=Why.NOT_ALLOWED, detail="station st2 is not here")
+    with opened(delivery, station="st2") as consumer:
+        wait_until(lambda: consumer.problem != "")
+        assert consumer.problem == "NACK NOT_ALLOWED station st2 is not here"
+        threading.Event().wait(0.6)
+        assert len(delivery.heard(Subscribe)) == 1
+        delivery.refuse = None
+        wait_until(lambda: consumer.connected)
+
+
+def test_a_new_run_makes_the_old_triggers_strangers(delivery, verdicts):
+    delivery.commit(trigger_id=1)
+    delivered = verdicts.receive(2000)
+    assert verdicts.lets_through(delivered, trigger_id=1)
+    assert verdicts.new_run() == 2
+    assert not verdicts.lets_through(delivered, trigger_id=1)
+    delivery.commit(trigger_id=1)
+    assert verdicts.lets_through(verdicts.receive(2000), trigger_id=1)
+    assert delivery.heard(NewRun) == [NewRun("st1")]
+
+
+def test_a_run_that_nobody_gives_is_a_breakage_and_matches_nothing(delivery, verdicts):
+    delivery.commit()
+    delivered = verdicts.receive(2000)
+    delivery.answering = False
+    with pytest.raises(Breakage, match=r"gave no new run within 100 ms \(silence\)"):
+        verdicts.new_run(timeout_ms=100)
+    assert not verdicts.lets_through(delivered, trigger_id=1)
+
+
+def test_a_run_that_is_refused_says_why(delivery, verdicts):
+    delivery.refuse = Nack(why=Why.NOT_ALLOWED, detail="not this station")
+    with pytest.raises(Breakage, match=r"NOT_ALLOWED not this station"):
+        verdicts.new_run()
+
+
+def test_a_new_run_needs_a_station(delivery):
+    with opened(delivery) as consumer, pytest.raises(Misuse, match="the station it stands at"):
+        consumer.new_run()
+
+
+def test_a_replay_is_received_and_moves_no_cursor(delivery, verdicts):
+    for _ in range(3):
+        delivery.commit()
+    assert numbers(verdicts, 3) == [1, 2, 3]
+    verdicts.replay(1, 2)
+    again = [verdicts.receive(2000) for _ in range(2)]
+    assert [(d.vseq, d.replay) for d in again] == [(1, True), (2, True)]
+    assert verdicts.why_not(again[0], trigger_id=1) == "flagged REPLAY"
+    assert delivery.heard(Replay) == [Replay(1, 2)]
+    with pytest.raises(Misuse, match="replay of 3 to 4; the daemon has 1 to 3"):
+        verdicts.replay(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"consumer": "a gate"}, "name 'a gate'"),
+        ({"station": ""}, "name ''"),
+        ({"lanes": 3}, "3 lanes"),
+        ({"start": -1}, "start -1"),
+        ({"start": "now"}, "start 'now'"),
+        ({"endpoint": "udp://127.0.0.1:1"}, "endpoint 'udp://127.0.0.1:1'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, options, message):
+    given = {"endpoint": f"ipc://{tmp_path}/nobody", "consumer": "gate", **options}
+    with pytest.raises(Misuse, match=message):
+        VerdictConsumer(given.pop("endpoint"), **given)
+
+
+def test_nobody_there_is_waited_for(tmp_path):
+    with VerdictConsumer(f"ipc://{tmp_path}/nobody", consumer="gate") as consumer:
+        assert consumer.receive(400) is None
+        assert not consumer.connected
