@@ -24,6 +24,9 @@ Part = bytes | memoryview
 Given = Literal["camera_fault", "no_image"]
 """Why a source gives a frame up by itself."""
 
+Answer = tuple[int | None, Outcome | None, Reason | None, str]
+"""vseq, outcome, reason and detail of a settlement."""
+
 
 class Settlement(msgspec.Struct, frozen=True):
     """

@@ -18,9 +18,17 @@ from collections import Counter, deque
 
 import msgspec
 
-from edge_inspector.client.frames import Draft, Settlement
+from edge_inspector.client.frames import Answer, Draft, Settlement
 from edge_inspector.client.held import (
-    NO_TERMS, Credit, Held, Sending, Timers, Tombstone, check_terms, chunk, message,
+    NO_TERMS,
+    Credit,
+    Held,
+    Sending,
+    Timers,
+    Tombstone,
+    check_terms,
+    chunk,
+    message,
 )  # fmt: skip
 from edge_inspector.clock import NS_PER_MS, NS_PER_US
 from edge_inspector.errors import Breakage
@@ -34,9 +42,6 @@ MAX_OPEN = 64
 MAX_AHEAD = 1000
 """Numbers between the first unsettled frame and one that is sent: a daemon opens each as a gap."""
 HOLD_BYTES = 256 * 1024 * 1024
-Answer = tuple[int | None, Outcome | None, Reason | None, str]
-"""vseq, outcome, reason and detail of a settlement."""
-
 MAX_UNSETTLED = 500_000
 """Headers of frames that wait for a daemon, at about half a kilobyte each: hours of a line."""
 
@@ -75,11 +80,6 @@ class Offers:
     def unsettled(self) -> int:
         """Frames without a verdict."""
         return len(self._held)
-
-    @property
-    def open_tombstones(self) -> int:
-        """Tombstones sent on this link and not settled."""
-        return len(self._open)
 
     @property
     def first_unsettled(self) -> int:
