@@ -13,7 +13,6 @@ PLAIN tier, for lines that publish already and screens that watch:
 
 from edge_inspector.client.aio_consumer import AsyncVerdictConsumer
 from edge_inspector.client.aio_source import AsyncFrameSource
-from edge_inspector.client.aio_source import AsyncFrameSource
 from edge_inspector.client.delivered import Counts, Delivered
 from edge_inspector.client.frame_source import FrameSource
 from edge_inspector.client.frames import Settlement
@@ -21,7 +20,6 @@ from edge_inspector.client.plain import Listener, Publisher
 from edge_inspector.client.verdict_consumer import VerdictConsumer
 
 __all__ = [
-    "AsyncFrameSource",
     "AsyncFrameSource",
     "AsyncVerdictConsumer",
     "Counts",
