@@ -14,8 +14,11 @@ from edge_inspector.sources.link import Link, Partial
 from edge_inspector.wire.assured import FrameFacts
 from edge_inspector.wire.codes import CODECS, PIXEL_FORMATS, TOMBSTONES, Flag, Refusal, Why
 from edge_inspector.wire.header import Header, digest
-from edge_inspector.wire.layout import FORMATS, Layout, encoded_layout, within_cap
+from edge_inspector.wire.layout import FORMATS, Layout, announced, encoded_layout, within_cap
 from edge_inspector.wire.plain import Identity
+
+MAX_AGE_US = 7 * 24 * 3600 * 1_000_000
+"""An older frame is said to be this old: late by any budget, and a number that every record holds."""
 
 
 class Reader:
@@ -47,7 +50,7 @@ class Reader:
         arrival = self._arrival(link, header, facts, now_ns)
         try:
             camera, recipe = self._names(link, header)
-            _check_unit(facts)
+            _check_facts(facts, len(pixels))
             layout, body, told = self._pixels(header, memoryview(pixels))
         except WireError as error:
             return replace(arrival, fault=Reason.BAD_INPUT, detail=str(error))
@@ -103,8 +106,7 @@ class Reader:
             raise WireError(f"codec {header.codec}; known are {', '.join(CODECS.values())}")
         if CODECS[header.codec] != "raw":
             layout = encoded_layout(pixels, None, self._around.max_pixels)
-            if layout.codec != CODECS[header.codec]:
-                raise WireError(f"the header tells {CODECS[header.codec]}; it is {layout.codec}")
+            _check_encoded(header, pixels)
             return layout, pixels, header.digest
         if header.pixel_format not in PIXEL_FORMATS:
             raise WireError(
@@ -129,12 +131,28 @@ def _numbered(what: str, number: int, names: list[str], default: str) -> str:
 
 def _time_zero_ns(link: Link, facts: FrameFacts, now_ns: int) -> int:
     """No clocks are compared: the age at sending and the shortest way here lie before the arrival."""
-    return now_ns - max(0, facts.age_us) * clock.NS_PER_US - link.round_trip_ns
+    age_us = min(max(0, facts.age_us), MAX_AGE_US)
+    return now_ns - age_us * clock.NS_PER_US - link.round_trip_ns
 
 
-def _check_unit(facts: FrameFacts) -> None:
+def _check_facts(facts: FrameFacts, size: int) -> None:
     if facts.unit_id is not None and not facts.unit_id.isprintable():
         raise WireError(f"unit_id {facts.unit_id[:80]!r}; send printable characters")
+    if facts.total_len not in (None, size):
+        raise WireError(f"total_len {facts.total_len}; {size} bytes came; send the frame whole")
+
+
+def _check_encoded(header: Header, pixels: memoryview) -> None:
+    """The header tells the codec, no pixel format, and the image's own size or none."""
+    codec, height, width = announced(pixels)
+    told = (CODECS[header.codec], header.pixel_format)
+    if told != (codec, 0):
+        raise WireError(f"the header tells {told[0]} of pixel format {told[1]}; it is {codec} of 0")
+    if (header.width, header.height) not in ((0, 0), (width, height)):
+        raise WireError(
+            f"the header tells {header.width} x {header.height} pixels; "
+            f"the {codec} has {width} x {height}"
+        )
 
 
 def _check_size(header: Header, needed: int, size: int) -> None:

@@ -1,19 +1,40 @@
-"""One connected source of the ASSURED tier: its credit, its round trips, its chunks. No socket."""
+"""One connected source of the ASSURED tier: its credit, its round trips, its numbers. No socket."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
+from edge_inspector.resources import MIB
+from edge_inspector.settings import AssuredSource
 from edge_inspector.wire.assured import Credit, FrameFacts, Hello
 from edge_inspector.wire.codes import Refusal, Why
 from edge_inspector.wire.header import Header
 
+MAX_PART = 4 * 1024 * 1024
 MAX_TOMBSTONES = 64
 MAX_JUMP = 1000
 """A frame number may be this far ahead of the highest one; each one between gets a verdict."""
 ROUND_TRIPS = 16
 MAX_EPOCHS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a source may send: the window of its credit, and sizes that always fit into it."""
+
+    msgs: int
+    bytes: int
+    max_part: int
+    max_payload: int
+
+    @classmethod
+    def of(cls, source: AssuredSource, max_bytes: int) -> Terms:
+        """A frame of `max_payload` bytes can be sent whole, in chunks, within the window."""
+        window = source.credit_mib * MIB
+        max_part = min(MAX_PART, max_bytes, window)
+        largest = min(max_bytes, window, source.credit_msgs * max_part)
+        return cls(source.credit_msgs, window, max_part, largest)
 
 
 class Progress:
@@ -52,15 +73,14 @@ class Book:
 
 @dataclass(slots=True)
 class Partial:
-    """A frame of which some chunks have come."""
+    """A frame of which some chunks have come; header and facts are those of the first one."""
 
     header: Header
     facts: FrameFacts
-    pixels: bytearray
     arrived_ns: int
     due_ns: int
-    messages: int = 0
     filled: int = 0
+    pieces: list[bytes | memoryview] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -76,17 +96,17 @@ class Link:
     hello: Hello
     epoch: bytes
     progress: Progress
-    window_msgs: int
-    window_bytes: int
+    terms: Terms
     heard_ns: int
     used: tuple[int, int] = (0, 0)
     returned: tuple[int, int] = (0, 0)
     told: tuple[int, int] = (0, 0)
     tombstones: set[int] = field(default_factory=set)
     partials: dict[int, Partial] = field(default_factory=dict)
-    _pings: dict[int, int] = field(default_factory=dict)
+    given_up: int = 0
+    """Number of the frame whose further chunks mean nothing any more."""
+    _ping: tuple[int, int] = (0, 0)
     _round_trips: deque[int] = field(default_factory=lambda: deque(maxlen=ROUND_TRIPS))
-    _pinged: int = 0
 
     def check_number(self, header: Header) -> None:
         """The frame belongs to this start, and its number follows; raises `Refusal`."""
@@ -98,12 +118,11 @@ class Link:
             raise Refusal(
                 Why.BAD_HEADER, f"frame number {header.seq}; the limits are 1 to {most}, count by 1"
             )
-        self.progress.highest = max(highest, header.seq)
 
-    def charge(self, payload_bytes: int) -> None:
-        """Take a message from the credit; raises `Refusal` where there is none."""
+    def charge(self, seq: int, payload_bytes: int) -> None:
+        """Take a message of this frame from the credit; raises `Refusal` where there is none."""
         used = (self.used[0] + 1, self.used[1] + payload_bytes)
-        limit = (self.returned[0] + self.window_msgs, self.returned[1] + self.window_bytes)
+        limit = (self.returned[0] + self.terms.msgs, self.returned[1] + self.terms.bytes)
         if used[0] > limit[0] or used[1] > limit[1]:
             raise Refusal(
                 Why.OVER_CREDIT,
@@ -111,6 +130,7 @@ class Link:
                 f"{limit[0]} and {limit[1]} were granted; wait for CREDIT",
             )
         self.used = used
+        self._reached(seq)
 
     def bury(self, seq: int) -> None:
         """Take a tombstone, which costs no credit; raises `Refusal` where too many are open."""
@@ -120,38 +140,49 @@ class Link:
                 f"{len(self.tombstones)} tombstones wait for their verdicts, the limit; wait too",
             )
         self.tombstones.add(seq)
+        self._reached(seq)
 
     def give_back(self, messages: int, payload_bytes: int) -> None:
         """These messages have left this process."""
         self.returned = (self.returned[0] + messages, self.returned[1] + payload_bytes)
 
-    def credit(self, *, all_of_it: bool) -> Credit | None:
-        """What to tell the source: all that it does not know, or only what is worth a message."""
-        owed = (self.returned[0] - self.told[0], self.returned[1] - self.told[1])
-        worth = owed[0] * 2 >= self.window_msgs or owed[1] * 2 >= self.window_bytes
-        if not any(owed) or not (worth or all_of_it):
+    def credit(self, *, always: bool) -> Credit | None:
+        """
+        The running totals to tell the source, None where it has enough for now.
+
+        It has enough while it knows of more than half of its window. `always` repeats what was
+        said, since a full pipe may have lost it.
+        """
+        windows = (self.terms.msgs, self.terms.bytes)
+        known = [
+            w + told - used for w, told, used in zip(windows, self.told, self.used, strict=True)
+        ]
+        short = any(2 * left <= window for left, window in zip(known, windows, strict=True))
+        if not always and (self.told == self.returned or not short):
             return None
         self.told = self.returned
-        return Credit(self.told[0] + self.window_msgs, self.told[1] + self.window_bytes)
+        return Credit(self.told[0] + self.terms.msgs, self.told[1] + self.terms.bytes)
 
     def settled(self, seq: int) -> None:
-        """The verdict of this frame is on its way."""
+        """The last word about this frame is on its way."""
         self.tombstones.discard(seq)
-        self.progress.settled(seq)
 
     def ping(self, now_ns: int) -> int:
-        """The number of a PING that is sent now."""
-        self._pinged += 1
-        self._pings = {self._pinged: now_ns}
-        return self._pinged
+        """The number of a PING that is sent now; an older one is not waited for any more."""
+        self._ping = (self._ping[0] + 1, now_ns)
+        return self._ping[0]
 
     def pong(self, number: int, now_ns: int) -> None:
-        """The answer to a PING came."""
-        sent_ns = self._pings.pop(number, None)
-        if sent_ns is not None:
+        """The answer to a PING came; one that was not asked for, or came twice, says nothing."""
+        asked, sent_ns = self._ping
+        if number == asked and sent_ns:
             self._round_trips.append(now_ns - sent_ns)
+            self._ping = (asked, 0)
 
     @property
     def round_trip_ns(self) -> int:
         """The smallest of the last ones, 0 before the first."""
         return min(self._round_trips, default=0)
+
+    def _reached(self, seq: int) -> None:
+        self.progress.highest = max(self.progress.highest, seq)
