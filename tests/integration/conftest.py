@@ -26,10 +26,11 @@ BAD[4:12, 20:28] = 230
 class Bench:
     """A running station with its endpoints, and what the tests ask of it."""
 
-    def __init__(self, station: Station, frames: str, verdicts: str) -> None:
+    def __init__(self, station: Station, frames: str, verdicts: str, gate: str) -> None:
         self.station = station
         self.frames = frames
         self.verdicts = verdicts
+        self.gate = gate
         self.folder = station.path.parent
 
     def collect(self, listener: Listener, count: int, seconds: float = 10.0) -> list[VerdictNote]:
@@ -91,19 +92,25 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
     ) -> Bench:
         folder = tmp_path / f"station-{len(started)}"
         folder.mkdir()
-        frames, verdicts = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        frames, verdicts, gate = (f"tcp://127.0.0.1:{free_port()}" for _ in range(3))
+        first = {"name": "line", "type": source, "endpoint": frames}
+        sinks = [{"type": "zmq", "endpoint": verdicts}]
+        if source == "assured":
+            sinks.append({"type": "assured", "endpoint": gate})
+        else:
+            first["reply"] = reply
         settings: dict[str, Any] = {
             "station": "test",
             "recipe": str(write_recipe(folder, tiny_engine, recipe)),
-            "sources": [{"name": "line", "type": source, "endpoint": frames, "reply": reply}],
-            "sinks": [{"type": "zmq", "endpoint": verdicts}],
+            "sources": [first],
+            "sinks": sinks,
             "frames": {"max_bytes": 1024 * 1024, "slots": 16},
             "archive": {"path": "rejects"},
         } | changes
         station = Station(folder, settings)
         station.start()
         started.append(station)
-        return Bench(station, frames, verdicts)
+        return Bench(station, frames, verdicts, gate)
 
     yield start
     for station in started:
