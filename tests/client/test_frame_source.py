@@ -331,8 +331,10 @@ def test_what_is_settled_by_the_first_word_of_a_link_has_no_outcome(source, pret
 @pytest.mark.parametrize("why", [Why.VERSION, Why.NOT_ALLOWED])
 def test_a_refused_source_is_misuse_with_the_words_of_the_daemon(pretend_daemon, why):
     pretend_daemon.refuse = Nack(why=why, detail="top is not listed")
+    pretend_daemon.stop()
     with FrameSource(pretend_daemon.endpoint, name="top") as source:
         seq = source.offer(IMAGE)
+        pretend_daemon.start()
         with pytest.raises(Misuse, match=f"{why.value} top is not listed"):
             source.wait(seq, timeout_ms=2000)
         with pytest.raises(Misuse, match="'top' is refused"):
@@ -503,8 +505,10 @@ async def test_awaiting_can_be_given_up(pretend_daemon):
 
 async def test_who_awaits_a_refused_source_is_told(pretend_daemon):
     pretend_daemon.refuse = Nack(why=Why.NOT_ALLOWED, detail="not listed")
+    pretend_daemon.stop()
     source = AsyncFrameSource(pretend_daemon.endpoint, name="top")
     seq = source.offer(IMAGE)
+    pretend_daemon.start()
     with pytest.raises(Misuse, match="not listed"):
         await source.settled(seq)
     await source.close(drain_s=0)
