@@ -104,6 +104,7 @@ class Lanes:
         if self._known and self._is_another_log(said):
             self._known, self._start = False, 0
             self._live = self._history = None
+            self._replays.clear()
             self._log += 1
             self.counts.other_logs += 1
             self.head = 0

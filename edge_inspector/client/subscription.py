@@ -20,7 +20,7 @@ ACK_NS = 30 * NS_PER_MS
 """With the tick of the thread that calls `turn`, an ACK leaves 50 ms after a verdict was held."""
 ACK_COUNT = 32
 PATIENCE_NS = 1000 * NS_PER_MS
-"""How long SUBSCRIBE may go unanswered, and how long one that was refused is not said again."""
+"""How long SUBSCRIBE may go unanswered, and is not said again after a refusal or a farewell."""
 
 
 class Subscription:
@@ -58,7 +58,7 @@ class Subscription:
         if isinstance(said, Nack):
             self._refused(said)
         elif isinstance(said, Bye):
-            self._gate.lanes.again = True
+            self._put_off(f"BYE {said.why}")
         elif isinstance(said, Run) and self._new_run == "asked":
             self._new_run, self._answer = "", said
         if self._new_run:
@@ -122,18 +122,21 @@ class Subscription:
             self._new_run = "asked" if sent else "wanted"
 
     def _refused(self, said: Nack) -> None:
-        lanes = self._gate.lanes
         if said.why is Why.HELLO_FIRST:
-            lanes.again = True
+            self._gate.lanes.again = True
             if self._new_run == "asked":
                 self._new_run = "wanted"
             return
-        lanes.problem = f"NACK {said.why.value} {said.detail}".strip()
         if self._new_run == "asked":
             self._new_run, self._answer = "", said
-        else:
-            lanes.again = True
-            self._retry_ns = now_ns() + PATIENCE_NS
+            return
+        self._put_off(f"NACK {said.why.value} {said.detail}")
+
+    def _put_off(self, problem: str) -> None:
+        """Come back later: one who took this consumer's name would do the same at once."""
+        self._gate.lanes.problem = problem.strip()
+        self._gate.lanes.again = True
+        self._retry_ns = now_ns() + PATIENCE_NS
 
     def _renew(self, now: int) -> None:
         self._link.renew()

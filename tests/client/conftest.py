@@ -294,6 +294,7 @@ class PretendDelivery:
     def _run(self) -> None:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
             router.linger = 0
+            router.sndhwm = 0  # without ROUTER_MANDATORY a full pipe drops and says nothing
             router.bind(self.endpoint)
             peer, beat_ns = b"", 0
             while not self._stop.is_set():
@@ -341,6 +342,7 @@ class PretendDelivery:
         )
         self._outbox.clear()
         self._say(Type.SUBSCRIBED, subscribed)
+        self._say(Type.HEARTBEAT, Heartbeat(head_vseq=live_from - 1, state="ready"))
         for vseq in range(first, live_from):
             self.send(vseq, Flag.HISTORICAL)
 

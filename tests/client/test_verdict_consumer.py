@@ -226,6 +226,16 @@ def test_a_refusal_is_told_and_not_asked_about_all_the_time(delivery):
         wait_until(lambda: consumer.connected)
 
 
+def test_a_consumer_of_the_same_name_is_not_driven_out_at_once(delivery, verdicts):
+    """The daemon says BYE to the older one; two that came back at once would never stop."""
+    delivery._say(Type.BYE, Bye("'gate' subscribed on another connection"))
+    wait_until(lambda: not verdicts.connected)
+    assert verdicts.problem == "BYE 'gate' subscribed on another connection"
+    threading.Event().wait(0.6)
+    assert len(delivery.heard(Subscribe)) == 1
+    wait_until(lambda: verdicts.connected)
+
+
 def test_a_new_run_makes_the_old_triggers_strangers(delivery, verdicts):
     delivery.commit(trigger_id=1)
     delivered = verdicts.receive(2000)
