@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import zlib
 
 import msgspec
@@ -329,6 +330,16 @@ def flipped_openings(kind, part):
 
 def test_no_flipped_bit_of_a_header_lets_a_unit_through():
     assert flipped_openings(Gate, 0) == (0, 768 * len(SENT_AS))
+
+
+def test_no_two_flipped_bits_of_a_header_let_a_unit_through():
+    log, rng = Log(1), random.Random(5)
+    header, body = log.parts(1)
+    sound = int.from_bytes(header, "little")
+    for _ in range(20_000):
+        one, other = rng.sample(range(SIZE * 8), 2)
+        changed = (sound ^ 1 << one ^ 1 << other).to_bytes(SIZE, "little")
+        assert not opens(opened(log), [changed, body]), (one, other)
 
 
 def test_no_flipped_bit_of_a_body_lets_a_unit_through():
