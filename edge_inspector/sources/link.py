@@ -16,6 +16,8 @@ MAX_TOMBSTONES = 64
 MAX_JUMP = 1000
 """A frame number may be this far ahead of the highest one; each one between gets a verdict."""
 ROUND_TRIPS = 16
+MAX_PINGS = 4
+"""PINGs whose answer is waited for, the latest ones."""
 MAX_EPOCHS = 64
 
 
@@ -105,7 +107,8 @@ class Link:
     partials: dict[int, Partial] = field(default_factory=dict)
     given_up: int = 0
     """Number of the frame whose further chunks mean nothing any more."""
-    _ping: tuple[int, int] = (0, 0)
+    _pings: dict[int, int] = field(default_factory=dict)
+    _pinged: int = 0
     _round_trips: deque[int] = field(default_factory=lambda: deque(maxlen=ROUND_TRIPS))
 
     def check_number(self, header: Header) -> None:
@@ -168,16 +171,17 @@ class Link:
         self.tombstones.discard(seq)
 
     def ping(self, now_ns: int) -> int:
-        """The number of a PING that is sent now; an older one is not waited for any more."""
-        self._ping = (self._ping[0] + 1, now_ns)
-        return self._ping[0]
+        """The number of a PING that is sent now."""
+        self._pinged += 1
+        self._pings[self._pinged] = now_ns
+        self._pings.pop(self._pinged - MAX_PINGS, None)
+        return self._pinged
 
     def pong(self, number: int, now_ns: int) -> None:
         """The answer to a PING came; one that was not asked for, or came twice, says nothing."""
-        asked, sent_ns = self._ping
-        if number == asked and sent_ns:
+        sent_ns = self._pings.pop(number, None)
+        if sent_ns is not None:
             self._round_trips.append(now_ns - sent_ns)
-            self._ping = (asked, 0)
 
     @property
     def round_trip_ns(self) -> int:

@@ -160,7 +160,8 @@ class Peers:
         if answer.kind == "accepted":
             self.tell(link, assured.Accepted(), about)
         elif answer.kind == "conflict":
-            self.tell(link, Nack(why=Why.CONFLICT, detail=answer.text[:300]), about)
+            refused = msgspec.structs.replace(about, type=Type.NACK)
+            self.tell(link, Nack(why=Why.CONFLICT, detail=answer.text[:300]), refused)
         else:
             settled = assured.Settled(answer.vseq, answer.text[:300])
             self.tell(link, settled, _settled_header(about, answer, settled))

@@ -10,14 +10,19 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+import zmq
 
 from edge_inspector import channel, clock, slots
-from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Ready, Stop
+from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Pulse, Ready, Stop
 from edge_inspector.ingest import IngestConfig
+from edge_inspector.records import Outcome
 from edge_inspector.slots import Slots
+from edge_inspector.wire.codes import CODES
 from edge_inspector.wire.pixels import to_array
+from tests.ingest.peer import Peer
 
 SLOT_BYTES = 1024 * 1024
 
@@ -93,8 +98,21 @@ class Core:
         assert self.pixels is not None
         return to_array(head, self.pixels, 4_000_000)
 
-    def answer(self, head, text="OK"):
-        self.line.send(Answer(head.ticket, text))
+    def answer(self, head, text="OK", **fields):
+        self.line.send(Answer(head.ticket, text, **fields))
+
+    def accept(self, head):
+        self.answer(head, "", kind="accepted", final=False)
+
+    def settle(self, head, vseq, outcome=Outcome.PASS, **fields):
+        self.answer(head, "", kind="settled", vseq=vseq, code=CODES[outcome], **fields)
+
+    def pulse(self, state="ready", head_vseq=0, toggle=False):
+        self.line.send(Pulse(head_vseq, min(1, head_vseq), state, toggle))
+
+    def rss_mib(self):
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def until_counted(self, name, timeout_s=5.0):
         give_up_ns = clock.now_ns() + timeout_s * 1e9
@@ -141,3 +159,18 @@ def endpoint():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def connect():
+    """Opens peers of the ASSURED tier; each says HELLO unless told otherwise."""
+    with zmq.Context() as context, ExitStack() as stack:
+
+        def open_peer(endpoint, *, hello=True, **keys):
+            peer = Peer(context, endpoint, **keys)
+            stack.callback(peer.close)
+            if hello:
+                peer.hello()
+            return peer
+
+        yield open_peer

@@ -214,12 +214,20 @@ class TestRoundTrips:
 
     def test_an_answer_nobody_asked_for_or_that_came_twice_says_nothing(self):
         link = link_of()
-        old, new = link.ping(10), link.ping(20)
-        link.pong(old, 21)
-        link.pong(new + 1, 21)
+        number = link.ping(20)
+        link.pong(number + 1, 21)
         assert link.round_trip_ns == 0
-        link.pong(new, 50)
-        link.pong(new, 21)
+        link.pong(number, 50)
+        link.pong(number, 21)
+        assert link.round_trip_ns == 30
+
+    def test_four_pings_may_be_on_their_way(self):
+        link = link_of()
+        for _ in range(5):
+            link.ping(10)
+        link.pong(1, 11)
+        assert link.round_trip_ns == 0
+        link.pong(2, 40)
         assert link.round_trip_ns == 30
 
 
