@@ -15,6 +15,9 @@ from edge_inspector.wire.codes import NO_CLASS, Flag, Type, code_of
 from edge_inspector.wire.header import Header, digest, pack
 
 RING = 4096
+PAGE = 64
+PAGES = 64
+"""Rows read at once, and how many such reads are kept until their rest is asked for."""
 _U16 = 2**16 - 1
 _U32 = 2**32 - 1
 _STATION = _RECIPE = 1
@@ -64,6 +67,7 @@ class Rows:
         self._log = log
         self._classes = {name: number for number, name in enumerate(classes, 1)}
         self._ring: dict[int, Letter] = {}
+        self._pages: dict[int, list[tuple[int, bytes, int]]] = {}
         self.oldest, self.head = log.bounds()
 
     def add(self, row: Row) -> None:
@@ -83,7 +87,7 @@ class Rows:
         letters: list[Letter] = []
         while len(letters) < limit and (letter := self._ring.get(first + len(letters))):
             letters.append(letter)
-        return letters or [self._letter(*row) for row in self._log.rows(first, limit)]
+        return letters or [self._letter(*row) for row in self._read(first, limit)]
 
     def gone(self, first: int) -> Truncated | None:
         """What retention took from `first` on, None where that is kept."""
@@ -111,9 +115,19 @@ class Rows:
         """The run in which trigger ids count."""
         return self._log.run()
 
+    def _read(self, first: int, limit: int) -> list[tuple[int, bytes, int]]:
+        """Rows of the log; what was read beyond them waits for the next call."""
+        page = self._pages.pop(first, None) or self._log.rows(first, PAGE)
+        rows, rest = page[:limit], page[limit:]
+        if rest:
+            self._pages[rest[0][0]] = rest
+        if len(self._pages) > PAGES:
+            del self._pages[next(iter(self._pages))]
+        return rows
+
     def _letter(self, vseq: int, body: bytes, chain: int) -> Letter:
         """A body that cannot be read still goes out, as a reject: its lane has no other way on."""
-        facts = _read(body)
+        facts = _facts(body)
         code = code_of(facts.outcome, facts.reason)
         named = facts.defect_class is not None
         header = Header(
@@ -136,7 +150,7 @@ class Rows:
         return Letter(vseq, header, body)
 
 
-def _read(body: bytes) -> _Facts:
+def _facts(body: bytes) -> _Facts:
     try:
         facts = _FACTS.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
