@@ -17,6 +17,11 @@ STEPS = {
     "test": ["-e", ".[ort]", "--group", "test"],
     "dev": ["-e", ".[train,ort]", "--group", "dev"],
 }
+WHEELS = {
+    "atheris": 'python_version >= "3.11" and python_version < "3.14"'
+    ' and sys_platform == "linux" and platform_machine == "x86_64"'
+}
+"""Tools that cannot be built everywhere, and where they can be installed, as in pyproject.toml."""
 HEADER = "# Written by `make lock` from the ranges in pyproject.toml; do not edit.\n"
 Pins = dict[str, str]
 
@@ -58,6 +63,8 @@ def resolve(python: str, steps: list[str]) -> dict[str, Pins]:
 def pin(name: str, new: Pins, old: Pins) -> list[str]:
     """The line of one package, or one line for each interpreter."""
     newer, older = new.get(name), old.get(name)
+    if name in WHEELS:
+        return [f"{name}=={newer} ; {WHEELS[name]}\n"]
     if newer == older:
         return [f"{name}=={newer}\n"]
     lines = [f'{name}=={newer} ; python_version >= "3.11"\n'] if newer else []
