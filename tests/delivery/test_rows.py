@@ -24,14 +24,14 @@ def received(letter, flags=0):
     return split(letter.parts(flags, clock.now_ns()))
 
 
-@pytest.mark.parametrize("judged", [Outcome.PASS, Outcome.FAIL, *Reason], ids=lambda o: o.value)
-def test_the_header_tells_each_outcome(store, rows, judged):
-    reason = judged if isinstance(judged, Reason) else None
-    outcome = Outcome.UNINSPECTED if reason else judged
-    store.commit(outcome=outcome, reason=reason)
-    header = received(*rows.take(1, 1)).header
-    assert header.code == CODES[judged]
-    assert outcome_of(header.code, header.complement) == (outcome, reason)
+def test_the_header_tells_each_outcome(store, rows):
+    for judged in (Outcome.PASS, Outcome.FAIL, *Reason):
+        reason = judged if isinstance(judged, Reason) else None
+        outcome = Outcome.UNINSPECTED if reason else judged
+        (row,) = store.commit(outcome=outcome, reason=reason)
+        header = received(*rows.take(row.vseq, 1)).header
+        assert header.code == CODES[judged]
+        assert outcome_of(header.code, header.complement) == (outcome, reason)
 
 
 def test_the_header_sums_up_the_body_which_stays_as_it_was_stored(store, rows):
