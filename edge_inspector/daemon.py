@@ -129,7 +129,7 @@ class Daemon:
         outbox = self._parts.outbox
         aborted = outbox.open(on_batch=self._on_batch, on_fault=self._on_fault, on_run=self._on_run)
         last = outbox.read(outbox.head(), 1)
-        self._docket.resume(outbox.run(), last[0].verdict if last else None)
+        self._docket.resume(outbox.runs(), last[0].verdict if last else None)
         return aborted
 
     async def _start(self, ingest: Child, aborted: int) -> None:

@@ -420,7 +420,7 @@ class TestRuns:
 class TestResume:
     def resumed(self, run, last):
         line = Line()
-        line.docket.resume(run, last)
+        line.docket.resume([(0, run)], last)
         return line
 
     def verdict(self, trigger_id, run):

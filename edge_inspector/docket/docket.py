@@ -59,8 +59,7 @@ class Docket:
         self.recipe = recipe
         self.recipe_version = recipe_version
         self.evidence = evidence
-        self.run = 0
-        self._run_began_ns = 0
+        self._runs = [(0, 0)]
         self._now = 0
         self._renamed = 0
         self._actions: list[Action] = []
@@ -70,11 +69,11 @@ class Docket:
         self._replies = Replies(self._act)
         self._numbers = Numbers(self._open, self._past, self._act, self._deadline)
 
-    def resume(self, run: int, last: Verdict | None) -> None:
-        """Go on in this run behind the newest verdict of the log."""
-        self.run = run
-        if last is not None and last.trigger_id is not None and last.run == run:
-            self._numbers.seen(last.station, run, last.trigger_id)
+    def resume(self, runs: list[tuple[int, int]], last: Verdict | None) -> None:
+        """Go on in these runs, each with the instant it began, behind the log's newest verdict."""
+        self._runs = runs
+        if last is not None and last.trigger_id is not None:
+            self._numbers.seen(last.station, last.run, last.trigger_id)
 
     @property
     def queued(self) -> int:
@@ -111,7 +110,7 @@ class Docket:
             case Settled():
                 self._settle(event.committed)
             case RunBegan():
-                self.run, self._run_began_ns = event.run, self._now
+                self._runs = [*self._runs[-7:], (self._now, event.run)]
 
     def next_due(self) -> int | None:
         """The monotonic instant of the next deadline, None when no unit waits for one."""
@@ -124,8 +123,7 @@ class Docket:
     # -- frames in ---------------------------------------------------------------------------
 
     def _offer(self, head: FrameHead) -> None:
-        run = self.run - (head.time_zero_ns < self._run_began_ns)
-        if run:
+        if run := self._run_of(head.time_zero_ns):
             head = msgspec.structs.replace(head, run=run)
         if head.numbered:
             head = self._numbers.place(head)
@@ -136,6 +134,11 @@ class Docket:
             self._again_open(unit, head)
         else:
             self._accept(unit, head)
+
+    def _run_of(self, time_zero_ns: int) -> int:
+        """A frame belongs to the run that it was captured in, whenever it is offered."""
+        began = (run for began_ns, run in reversed(self._runs) if began_ns <= time_zero_ns)
+        return next(began, self._runs[0][1])
 
     def _accept(self, unit: Unit | None, head: FrameHead) -> None:
         head = self._checked(head)

@@ -40,7 +40,9 @@ class Trim(NamedTuple):
 
 
 class NewRun(NamedTuple):
-    """Trigger ids start again."""
+    """Trigger ids start again, from this monotonic instant on."""
+
+    began_ns: int
 
 
 class Written(NamedTuple):

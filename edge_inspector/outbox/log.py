@@ -27,8 +27,8 @@ CREATE TABLE verdict(
   settled_utc_ns INTEGER NOT NULL, body BLOB NOT NULL, chain INTEGER NOT NULL, digests BLOB NOT NULL);
 CREATE TABLE base(vseq INTEGER NOT NULL, chain INTEGER NOT NULL);
 CREATE TABLE cursor(consumer TEXT PRIMARY KEY, acked INTEGER NOT NULL, utc_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE run(run INTEGER NOT NULL);
-INSERT INTO run VALUES(0);
+CREATE TABLE run(run INTEGER PRIMARY KEY, began_ns INTEGER NOT NULL);
+INSERT INTO run VALUES(0, 0);
 PRAGMA user_version={SCHEMA_VERSION};
 """
 """`accepted` holds frames whose unit has no verdict yet; `base` is the row before the oldest kept."""
@@ -206,7 +206,7 @@ class Log:
     def run(self) -> int:
         """The run in which trigger ids count."""
         try:
-            return int(self._connection.execute("SELECT run FROM run").get)
+            return int(self._connection.execute("SELECT max(run) FROM run").get)
         except apsw.Error as error:
             raise fault(self.path, error) from error
 

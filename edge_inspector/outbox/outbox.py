@@ -105,7 +105,7 @@ class Outbox:
 
     def new_run(self) -> None:
         """Write that trigger ids start again; `on_run` follows with the number of the run."""
-        self._entries.put(NewRun())
+        self._entries.put(NewRun(clock.now_ns()))
 
     def head(self) -> int:
         """The newest `vseq` on disk."""
@@ -115,9 +115,9 @@ class Outbox:
         """The oldest `vseq` that is kept."""
         return self._store.oldest
 
-    def run(self) -> int:
-        """The run in which trigger ids count."""
-        return self._store.run
+    def runs(self) -> list[tuple[int, int]]:
+        """When each of the last runs began, monotonic, and its number; of the time of opening."""
+        return self._store.runs
 
     def read(self, from_vseq: int, limit: int) -> list[Committed]:
         """Up to `limit` verdicts in order, starting with `from_vseq`; from any thread."""

@@ -61,7 +61,7 @@ class Store:
         self.moved_aside: Path | None = None
         self.head = 0
         self.oldest = 1
-        self.run = 0
+        self.runs: list[tuple[int, int]] = []
         self._chain = 0
         self._floor = 0
         self._max_pages = max_pages
@@ -112,7 +112,6 @@ class Store:
                 db.execute("ROLLBACK")
             raise
         passed("after", kinds)
-        self.run = self.run if written.run is None else written.run
         self._raise_floor()
         now_ns = clock.now_ns()
         return written._replace(committed=[_at(row, now_ns) for row in written.committed])
@@ -130,7 +129,7 @@ class Store:
                 case Trim():
                     self._trim(entry.upto)
                 case NewRun():
-                    written = written._replace(run=self._raise_run())
+                    written = written._replace(run=self._raise_run(entry.began_ns))
         return written
 
     def outdated(self, connection: apsw.Connection, keep: Keep) -> int | None:
@@ -191,12 +190,10 @@ class Store:
 
     def _read_head(self) -> None:
         newest = "SELECT vseq, chain FROM verdict ORDER BY vseq DESC LIMIT 1"
-        base = "SELECT vseq, chain FROM base"
-        self.head, self._chain = (_rows(self._connection, newest) or _rows(self._connection, base))[
-            0
-        ]
-        self.oldest = _rows(self._connection, "SELECT vseq FROM base")[0][0] + 1
-        self.run = _rows(self._connection, "SELECT run FROM run")[0][0]
+        base = _rows(self._connection, "SELECT vseq, chain FROM base")
+        self.head, self._chain = (_rows(self._connection, newest) or base)[0]
+        self.oldest = base[0][0] + 1
+        self.runs = self._read_runs()
         self._floor = self._read_floor()
         self._raise_floor()
 
@@ -270,8 +267,15 @@ class Store:
         )
         self._connection.execute(sql, (*cursor, clock.utc_ns()))
 
-    def _raise_run(self) -> int:
-        return int(self._connection.execute("UPDATE run SET run=run+1 RETURNING run").get)
+    def _raise_run(self, began_ns: int) -> int:
+        sql = "INSERT INTO run SELECT max(run)+1, ? FROM run RETURNING run"
+        return int(self._connection.execute(sql, (began_ns,)).get)
+
+    def _read_runs(self) -> list[tuple[int, int]]:
+        """When each began and its number; an instant in the future is of the box's start before."""
+        sql = "SELECT began_ns, run FROM run ORDER BY run DESC LIMIT 8"
+        now_ns, found = clock.now_ns(), _rows(self._connection, sql)
+        return [(ns if ns <= now_ns else 0, run) for ns, run in reversed(found)]
 
     def _trim(self, upto: int) -> None:
         """Remove the oldest verdicts; the chain value before the oldest kept one stays known."""

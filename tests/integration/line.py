@@ -163,6 +163,7 @@ def check_log(folder):
 def check_offered(rows, offered, settled):
     """Nothing offered is lost, nothing heard is contradicted, no bad unit passed; the wrong ones."""
     by_trigger = {row.verdict.trigger_id: row for row in rows if row.verdict.trigger_id}
+    assert len(by_trigger) == sum(row.verdict.trigger_id is not None for row in rows)
     assert set(offered) <= set(by_trigger), sorted(set(offered) - set(by_trigger))[:10]
     for trigger_id, vseq, outcome in settled:
         row = by_trigger[trigger_id]
