@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,20 +31,14 @@ def fuzz(name: str, seconds: int, folder: Path) -> tuple[int, int, str]:
     corpus = folder / name
     corpus.mkdir(parents=True, exist_ok=True)
     tier = name if name in NAMES else "assured"
-    for said in GOLDEN.glob("*.json"):
-        vector = said.with_suffix(".bin")
-        if json.loads(said.read_text())["tier"] == tier:
-            (corpus / vector.name).write_bytes(vector.read_bytes())
+    for path in GOLDEN.glob("*.json"):
+        if json.loads(path.read_text())["tier"] == tier:
+            shutil.copy(path.with_suffix(".bin"), corpus)
     command = [
         *(sys.executable, "-m", "tests.fuzz.target", name),
         *(f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-rss_limit_mb={MEMORY_MB}"),
-        *(
-            "-seed=1",
-            "-keep_seed=1",
-            "-timeout=5",
-            "-print_final_stats=1",
-            f"-artifact_prefix={corpus}/",
-        ),
+        *("-seed=1", "-keep_seed=1", "-timeout=5", "-print_final_stats=1"),
+        f"-artifact_prefix={corpus}/",
         str(corpus),
     ]
     done = subprocess.run(

@@ -31,5 +31,5 @@ def test_coverage_guided_fuzzing_finds_nothing(tmp_path):
 def test_control_a_decoder_that_trusts_a_length_is_found_out(tmp_path):
     status, _, said = run.fuzz("control", SECONDS, tmp_path)
     assert status != 0
-    assert "struct.error" in said
+    assert "unpack_from requires a buffer" in said
     assert list((tmp_path / "control").glob("crash-*"))
