@@ -49,7 +49,7 @@ class Chunks:
                 link,
                 part,
                 Reason.NO_IMAGE,
-                f"{part.filled} of {part.facts.total_len} bytes came by the deadline",
+                f"only {part.filled} of {part.facts.total_len} bytes came",
             )
             for part in late
         ]

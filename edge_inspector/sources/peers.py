@@ -82,8 +82,8 @@ class Peers:
             for part in link.partials.values():
                 part.pieces.clear()
             self.leaving.append(link)
-        if len(self.leaving) > MAX_LINKS:
-            for part in self.leaving[0].partials.values():
+        for old in self.leaving[:-MAX_LINKS]:
+            for part in old.partials.values():
                 part.due_ns = 0
 
     def welcome(self, peer: bytes, header: Header, hello: Hello, now_ns: int) -> None:
