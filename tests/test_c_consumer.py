@@ -18,6 +18,7 @@ from edge_inspector.wire import assured, codes, header, sockets
 from edge_inspector.wire.assured import Ack, Heartbeat, Nack, Subscribe, Subscribed, Truncated
 from edge_inspector.wire.codes import Flag, Type, Why
 from edge_inspector.wire.header import Header
+from tests.delivery.conftest import Core, Store
 from tests.golden import vectors
 
 SOURCE = Path(__file__).parent.parent / "deploy" / "examples" / "consumer.c"
@@ -197,18 +198,18 @@ def daemon(tmp_path):
 
 
 @pytest.fixture
-def start(program, daemon):
-    """Starts a consumer of `daemon`."""
+def launch(program):
+    """Starts a consumer of `endpoint`, and collects what it prints."""
     running: list[tuple[subprocess.Popen[str], list[threading.Thread]]] = []
 
-    def begin(*count):
-        command = [str(program), daemon.endpoint, "gate", "st1", *map(str, count)]
+    def begin(endpoint, lines, problems, *count):
+        command = [str(program), endpoint, "gate", "st1", *map(str, count)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         threads = [
             threading.Thread(target=copy, args=pair)
-            for pair in ((process.stdout, daemon.lines), (process.stderr, daemon.problems))
+            for pair in ((process.stdout, lines), (process.stderr, problems))
         ]
         for thread in threads:
             thread.start()
@@ -224,6 +225,12 @@ def start(program, daemon):
         for stream in (process.stdout, process.stderr):
             assert stream is not None
             stream.close()
+
+
+@pytest.fixture
+def start(launch, daemon):
+    """Starts a consumer of `daemon`."""
+    return lambda *count: launch(daemon.endpoint, daemon.lines, daemon.problems, *count)
 
 
 def copy(stream, lines):
@@ -544,6 +551,38 @@ def test_hostile_bodies_harm_nothing(gate):
     gate.serve(0.2)
     assert not [line for line in gate.lines if line.startswith("PASS")]
     gate.pump(lambda: passes(gate))
+
+
+def test_the_delivery_process_serves_it(tmp_path, launch):
+    """History is recorded, live units pass, and the cursor reaches the head."""
+    store, endpoint = Store(tmp_path / "store"), f"ipc://{tmp_path}/v"
+    store.commit(300)
+    core = Core(store, endpoint)
+    lines: list[str] = []
+    problems: list[str] = []
+    try:
+        launch(endpoint, lines, problems)
+        beat_until(core, lambda: lines)
+        for number in range(301, 351):
+            core.pulse()
+            core.commit()
+            beat_until(core, lambda unit=f"PASS u:st1/{number}": unit in lines)
+        beat_until(core, lambda: len(lines) == 350)
+        core.until_acked("gate", 350)
+    finally:
+        core.close()
+        store.outbox.close()
+    expected = [f"REJECT u:st1/{number} historical" for number in range(1, 301)]
+    assert [line for line in lines if line.startswith("REJECT")] == expected
+    assert not problems
+
+
+def beat_until(core, condition):
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up
+        core.pulse()
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("words", [[], ["ipc:///x", "gate"], ["ipc:///x", "g" * 65, "st1"]])
