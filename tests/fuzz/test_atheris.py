@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         importlib.util.find_spec("atheris") is None,
-        reason="atheris is not installed: it has wheels for CPython 3.11 and newer on Linux",
+        reason="atheris is not installed: it has wheels for CPython 3.11 to 3.13 on x86-64 Linux",
     ),
 ]
 
