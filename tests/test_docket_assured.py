@@ -1,5 +1,8 @@
 """The docket's rules for ASSURED sources: gaps, tombstones, re-offers, runs."""
 
+import random
+from collections import Counter
+
 import msgspec
 import pytest
 
@@ -201,6 +204,25 @@ class TestGaps:
         line.tick(1000)
         assert no_images(line) == [key(901)]
 
+    @pytest.mark.parametrize("how", ["offer", "tombstone"])
+    def test_a_frame_that_comes_late_hides_no_loss(self, counted, how):
+        """However late: it is more than a gap behind the others."""
+        offer, key = counted
+        line = Line()
+        for number in [1, *range(3, 200)]:
+            offer(line, number, 1)
+        offer(line, 2, 60, how)
+        offer(line, 201, 61)
+        line.tick(1000)
+        assert no_images(line) == [key(2), key(200)]
+
+    def test_trigger_ids_that_were_set_anew_without_a_new_run_count_from_there(self):
+        line = Line()
+        for seq, trigger_id in enumerate((10**6, 5, 7), start=1):
+            line.judged(seq, 1, trigger_id=trigger_id)
+        line.tick(1000)
+        assert no_images(line) == [part(6)]
+
     def test_a_frame_offered_again_opens_none(self, counted):
         offer, _ = counted
         line = Line()
@@ -377,6 +399,65 @@ class TestOfferedAgain:
         row = Committed(vseq=3, verdict=stored, body=b"", chain=0, fresh=False)
         reply = final(docket.step(Journaled(head.key, row, conflict=True), 2), 50)
         assert (reply.kind, reply.committed) == ("no", None)
+
+
+class TestManyFrames:
+    """
+    A line that loses, doubles, delays, reorders and gives up frames, from a fixed seed.
+
+    Frame n is taken n ms after the start; nothing comes later than 200 ms, no frame moves by more
+    than that, and the last ones all come, so that every loss shows.
+    """
+
+    COUNT = 5000
+
+    def deliveries(self, rng):
+        """(ms, n, what) in order of time; the faults by name."""
+        plan, fate = [], {}
+        for n in range(1, self.COUNT + 1):
+            roll = rng.random() if 1 < n < self.COUNT - 100 else 1.0
+            fate[n] = "lost" if roll < 0.05 else "given up" if roll < 0.1 else "sent"
+            if fate[n] == "lost":
+                continue
+            late = rng.uniform(60, 200) if 0.1 <= roll < 0.15 else rng.uniform(0, 8)
+            how = "tombstone" if fate[n] == "given up" else "offer"
+            plan.append((n + late, n, how))
+            if rng.random() < 0.1:
+                plan.append((n + late + rng.uniform(0, 30), n, "offer"))
+                fate[n] += " twice"
+        return sorted(plan), fate
+
+    @pytest.mark.parametrize("by_trigger", [False, True])
+    def test_each_has_one_verdict_and_each_offer_its_answer(self, by_trigger):
+        rng, line, answered = random.Random(17), Line(free=10**9), Counter[int]()
+        plan, fate = self.deliveries(rng)
+        key = part if by_trigger else frame
+        told: dict[int, set[str]] = {}
+        seen = []
+        for ticket, (at_ms, n, how) in enumerate(plan, start=1):
+            names = {"trigger_id": n} if by_trigger else {}
+            zero = {"time_zero_ns": int(n * MS), "ticket": ticket}
+            while (due := line.docket.next_due()) is not None and due <= at_ms * MS:
+                seen += line.tick(due / MS)
+            head, actions = getattr(line, how)(n, at_ms, **names, **zero)
+            told[ticket] = {key(n)}
+            seen += actions
+            seen += line.answer(head, rng.choice((GOOD, BAD)))
+        line.tick(10**6)
+        for reply in of(Reply, seen):
+            if reply.final:
+                answered[reply.ticket] += 1
+                assert {reply.committed.verdict.unit_key} == told[reply.ticket]
+        faults = Counter(fate.values())
+        outcomes = Counter(v.reason or v.outcome for v in line.verdicts.values())
+        print(f"seed 17: {dict(faults)} -> {dict(outcomes)}")
+        assert sorted(line.verdicts) == sorted(key(n) for n in fate)
+        assert set(answered) == set(told)
+        assert set(answered.values()) == {1}
+        assert min(faults.values()) > 10
+        lost = {key(n) for n, what in fate.items() if what == "lost"}
+        assert lost <= set(no_images(line))
+        assert line.docket.open_units == 0
 
 
 class TestRuns:

@@ -82,6 +82,7 @@ class Gaps:
 
     Where frames have trigger ids these decide, since only they name the part; else the frame
     numbers do. A jump of more than `MAX_GAP` is a counter that was set anew: no frame is invented.
+    A frame that comes late moves no counter, or it would hide what is lost next.
     """
 
     def __init__(self) -> None:
@@ -94,18 +95,22 @@ class Gaps:
             first = self._count((key.source, key.epoch, -1), key.seq)
             keys = [FrameKey(key.source, key.epoch, number) for number in range(first, key.seq)]
             return [stand_in(head, key) for key in keys]
-        first = self.seen(head.station, head.run, trigger_id)
+        newest = (key.source, key.epoch, -2)
+        fresh = key.seq > self._highest.get(newest, 0) and not head.tombstone
+        self._count(newest, key.seq)
+        first = self._count(("", head.station, head.run), trigger_id, may_fall=fresh)
         nameless = FrameKey(key.source, key.epoch, 0)
         return [stand_in(head, nameless, number) for number in range(first, trigger_id)]
 
-    def seen(self, station: str, run: int, trigger_id: int) -> int:
-        """Count a trigger id; the first of those that are missing before it."""
-        return self._count(("", station, run), trigger_id)
+    def seen(self, station: str, run: int, trigger_id: int) -> None:
+        """Count a trigger id."""
+        self._count(("", station, run), trigger_id)
 
-    def _count(self, name: tuple[str, str, int], number: int) -> int:
+    def _count(self, name: tuple[str, str, int], number: int, *, may_fall: bool = False) -> int:
+        """Count a number; the first of those that are missing before it."""
         highest = self._highest.get(name)
         ahead = 0 if highest is None else number - highest
-        if highest is None or ahead > 0 or ahead < -MAX_GAP:
+        if highest is None or ahead > 0 or (may_fall and ahead < -MAX_GAP):
             self._highest[name] = number
         self._highest.move_to_end(name)
         while len(self._highest) > MAX_COUNTERS:
