@@ -97,6 +97,7 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
         sinks = [{"type": "zmq", "endpoint": verdicts}]
         if source == "assured":
             sinks.append({"type": "assured", "endpoint": gate})
+            first |= {"peers": ["line", "one", "two"], "credit_msgs": 64}
         else:
             first["reply"] = reply
         settings: dict[str, Any] = {
@@ -107,6 +108,7 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
             "frames": {"max_bytes": 1024 * 1024, "slots": 16},
             "archive": {"path": "rejects"},
         } | changes
+        settings = {name: value for name, value in settings.items() if value is not None}
         station = Station(folder, settings)
         station.start()
         started.append(station)
