@@ -1,5 +1,7 @@
 """The ASSURED tier of the ingest process: what a source is told, and what core hears of it."""
 
+import functools
+import socket
 import uuid
 
 import numpy as np
@@ -21,6 +23,7 @@ from edge_inspector.wire.assured import (
 )  # fmt: skip
 from edge_inspector.wire.codes import CODES, Why
 from edge_inspector.wire.header import digest
+from tests.ingest.conftest import Core
 from tests.ingest.peer import GOOD, SIZE
 
 MIB = 1024 * 1024
@@ -32,18 +35,36 @@ def assured(endpoint, **keys):
     return {"type": "assured", "name": "line", "endpoint": endpoint, **keys}
 
 
-@pytest.fixture
-def core(start_ingest, endpoint):
-    return start_ingest(assured(endpoint))
+@pytest.fixture(scope="module")
+def long_lived():
+    """One process for all tests that need nothing special; each has a source of its own start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    core = Core((assured(endpoint),), slots_granted=128).start()
+    yield core, endpoint
+    core.close()
 
 
 @pytest.fixture
-def peer(core, connect, endpoint):
-    return connect(endpoint)
+def core(long_lived):
+    return long_lived[0]
+
+
+@pytest.fixture
+def peer(open_peer):
+    return open_peer()
+
+
+@pytest.fixture
+def open_peer(long_lived, connect):
+    """A source of the long-lived process."""
+    return functools.partial(connect, long_lived[1])
 
 
 class TestHello:
-    def test_welcome_says_what_may_be_sent(self, core, connect, endpoint):
+    def test_welcome_says_what_may_be_sent(self, start_ingest, connect, endpoint):
+        core = start_ingest(assured(endpoint))
         peer = connect(endpoint, hello=False)
         welcome = peer.hello()
         assert welcome.version == 1
@@ -88,11 +109,11 @@ class TestHello:
                 one.hear(Credit)
         assert (left.nacks, right.nacks) == ([], [])
 
-    def test_a_second_hello_of_a_name_takes_over(self, core, connect, endpoint):
-        old = connect(endpoint)
+    def test_a_second_hello_of_a_name_takes_over(self, core, open_peer):
+        old = open_peer()
         old.frame(1)
         head = core.frame()
-        new = connect(endpoint, epoch=old.epoch)
+        new = open_peer(epoch=old.epoch)
         assert "another connection" in old.hear(Bye)[1].why
         core.settle(head, vseq=9)
         assert new.hear(Settled)[0].seq == 1
@@ -110,7 +131,9 @@ class TestHello:
         peer.frame(1)
         assert core.frame().key.seq == 1
 
-    def test_a_stopping_daemon_says_so(self, core, peer):
+    def test_a_stopping_daemon_says_so(self, start_ingest, connect, endpoint):
+        core = start_ingest(assured(endpoint))
+        peer = connect(endpoint)
         core.line.send(Stop())
         assert "stops" in peer.hear(Bye)[1].why
 
@@ -164,17 +187,18 @@ class TestCredit:
 
 
 class TestChunks:
-    @pytest.mark.parametrize("size", [480_000 // 2, 20_000, 7001])
-    def test_a_frame_in_parts_is_the_same_frame(self, start_ingest, connect, endpoint, size):
+    def test_a_frame_in_parts_is_the_same_frame(self, start_ingest, connect, endpoint):
         core = start_ingest(assured(endpoint, credit_msgs=100))
         peer = connect(endpoint)
-        messages = peer.chunks(1, LARGE, size, unit_id="big")
-        for message in messages:
-            peer.raw(*message)
-        head = core.frame()
-        assert len(messages) == -(-LARGE.nbytes // size) > 1
-        assert (head.fault, head.unit_id, head.digest) == (None, "big", digest(LARGE.data))
-        assert np.array_equal(core.array(head), LARGE)
+        for seq, count in enumerate((2, 25, 69), start=1):
+            messages = peer.chunks(seq, LARGE, -(-LARGE.nbytes // count), unit_id="big")
+            assert len(messages) == count
+            for message in messages:
+                peer.raw(*message)
+            head = core.frame()
+            assert (head.fault, head.unit_id, head.digest) == (None, "big", digest(LARGE.data))
+            assert np.array_equal(core.array(head), LARGE)
+            peer.hear(Credit)
 
     def test_what_is_not_whole_at_the_deadline_is_no_image(self, start_ingest, connect, endpoint):
         core = start_ingest(assured(endpoint), budget_us=200_000)
@@ -287,14 +311,14 @@ class TestAnswers:
         assert (header.epoch, header.seq, nack.why) == (peer.epoch, 3, Why.CONFLICT)
         assert "verdict 5" in nack.detail
 
-    def test_they_reach_the_newest_connection(self, core, peer, connect, endpoint):
+    def test_they_reach_the_newest_connection(self, core, peer, open_peer):
         for seq in (1, 2, 3, 4):
             peer.frame(seq)
         one, two, three, four = [core.frame() for _ in range(4)]
         core.settle(one, vseq=1)
         peer.hear(Settled)
         peer.close()
-        again = connect(endpoint, hello=False, epoch=peer.epoch)
+        again = open_peer(hello=False, epoch=peer.epoch)
         assert again.hello().settled_upto == 1
         core.accept(two)
         core.settle(three, vseq=2)
@@ -303,9 +327,7 @@ class TestAnswers:
         assert again.hear(Settled)[0].seq == 3
         assert again.hear(Nack)[0].seq == 4
 
-    def test_what_is_settled_without_a_link_is_known_at_the_next_one(
-        self, core, peer, connect, endpoint
-    ):
+    def test_what_is_settled_without_a_link_is_known_at_the_next_one(self, core, peer, open_peer):
         for seq in (1, 2, 3):
             peer.frame(seq)
         heads = [core.frame() for _ in range(3)]
@@ -314,15 +336,15 @@ class TestAnswers:
         for head in heads:
             core.settle(head, vseq=head.key.seq)
         core.message(Alive)
-        again = connect(endpoint, hello=False, epoch=peer.epoch)
+        again = open_peer(hello=False, epoch=peer.epoch)
         assert again.hello().settled_upto == 3
 
     def test_another_start_of_the_source_hears_nothing_of_the_one_before(
-        self, core, peer, connect, endpoint
+        self, core, peer, open_peer
     ):
         peer.frame(1)
         head = core.frame()
-        again = connect(endpoint, epoch=uuid.uuid4().bytes)
+        again = open_peer(epoch=uuid.uuid4().bytes)
         core.settle(head, vseq=1)
         again.frame(1)
         core.settle(core.frame(), vseq=2)
@@ -341,8 +363,8 @@ class TestAnswers:
 
 
 class TestTime:
-    def test_the_shortest_round_trip_shortens_time_zero(self, core, connect, endpoint):
-        peer = connect(endpoint, hello=False)
+    def test_the_shortest_round_trip_shortens_time_zero(self, core, open_peer):
+        peer = open_peer(hello=False)
         peer.ponging = False
         peer.hello()
         peer.frame(1, age_us=7000)
@@ -379,8 +401,8 @@ class TestHeartbeats:
             assert (beat.state, beat.toggle) == ("ready", bool(number % 2))
         assert peer.listen(0.4)["Heartbeat"] == 0
 
-    def test_a_source_that_falls_silent_is_no_longer_linked(self, core, connect, endpoint):
-        quiet, alive = connect(endpoint), connect(endpoint, name="line")
+    def test_a_source_that_falls_silent_is_no_longer_linked(self, core, open_peer):
+        quiet, alive = open_peer(), open_peer(name="line")
         quiet.hello()
         quiet.ponging = False
         began = clock.now_ns()
@@ -393,8 +415,8 @@ class TestHeartbeats:
         assert quiet.hear(Nack)[1].why is Why.HELLO_FIRST
 
 
-def test_welcome_comes_before_all_else(core, connect, endpoint):
-    peer = connect(endpoint, hello=False)
+def test_welcome_comes_before_all_else(core, open_peer):
+    peer = open_peer(hello=False)
     core.pulse()
     peer.hello()
     assert next(iter(peer.heard)) == Welcome.__name__

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 import cv2
 import msgspec
 import numpy as np
-import pytest
 import zmq
 
 from edge_inspector import clock, settings
@@ -197,19 +196,19 @@ def test_an_absurd_age_is_a_frame_that_came_too_late(start_ingest, connect, endp
         assert late == (age_us > 0)
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_another_version_hears_which_are_spoken(start_ingest, connect, endpoint, listed):
+def test_another_version_hears_which_are_spoken(start_ingest, connect, endpoint):
     core = start_ingest(source(endpoint))
     peer = connect(endpoint, hello=False)
-    if listed:
-        peer.say(Hello(name="line", versions=[2, 3]))
-    else:
-        raw, metadata = peer.parts(Hello(name="line", versions=[2]))
-        peer.raw(patched(raw, 4, b"\x02"), metadata)
-    nack = peer.hear(Nack)[1]
-    assert (nack.why, nack.versions) == (Why.VERSION, [1])
+    raw, metadata = peer.parts(Hello(name="line", versions=[2]))
+    for parts in (
+        peer.parts(Hello(name="line", versions=[2, 3])),
+        [patched(raw, 4, b"\x02"), metadata],
+    ):
+        peer.raw(*parts)
+        nack = peer.hear(Nack)[1]
+        assert (nack.why, nack.versions) == (Why.VERSION, [1])
     peer.hello(versions=[7, 1])
-    assert core.until_counted("line.nack_version") == 1
+    assert core.until_counted("line.nack_version")
 
 
 def test_who_is_not_listed_or_not_named_gets_no_link(start_ingest, connect, endpoint):
@@ -432,14 +431,12 @@ def test_a_thousand_hostile_messages_do_not_slow_the_others(start_ingest, connec
     assert core.rss_mib() - rss < 64
 
 
-@pytest.mark.parametrize("claimed", [b"\0abcd", b"\0\0\0\0\1", b"\0"])
-def test_an_id_of_the_automatic_range_costs_at_worst_this_process(
-    start_ingest, connect, endpoint, claimed
-):
+def test_an_id_of_the_automatic_range_costs_at_worst_this_process(start_ingest, connect, endpoint):
     core = start_ingest(source(endpoint, peers=["line", "evil"]))
-    evil = connect(endpoint, hello=False, name="evil", routing_id=claimed)
-    evil.say(Hello(name="evil", versions=[1]))
-    evil.listen(0.2)
+    for claimed in (b"\0abcd", b"\0\0\0\0\1", b"\0"):
+        evil = connect(endpoint, hello=False, name="evil", routing_id=claimed)
+        evil.say(Hello(name="evil", versions=[1]))
+        evil.listen(0.2)
     for _ in range(20):
         connect(endpoint, hello=False)
     if core.process.poll() is None:
