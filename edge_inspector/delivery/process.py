@@ -40,8 +40,11 @@ from edge_inspector.failpoints import passing
 from edge_inspector.outbox import Log
 from edge_inspector.wire.assured import Bye, Heartbeat, Run
 
-MEMORY_MIB = 512
-"""Address space beyond what is mapped at the start: what peers may make libzmq take."""
+MEMORY_MIB = 1024
+"""
+Address space beyond what is mapped at the start: full pipes to 32 consumers that do not read are
+550 MiB at most, and what grows beyond that is a message whose parts never end.
+"""
 TICK_NS = 50 * clock.NS_PER_MS
 ALIVE_NS = 100 * clock.NS_PER_MS
 DRAIN_NS = 300 * clock.NS_PER_MS
@@ -49,10 +52,11 @@ LINGER_MS = 200
 """Both together are less than the second after which core ends this process."""
 TOKENS_MS = 2
 """How long history waits for more tokens: a dozen verdicts at the default rate."""
-_BURST = 64
+_CORE_BURST = 64
+_PEER_BURST = 16
 _LIVE_SLICE = 32
-_PAST_SLICE = 8
-"""Verdicts sent before core is listened to again: 0.2 ms of history."""
+_PAST_SLICE = 2
+"""Messages read and verdicts sent before core is listened to again: 0.1 ms of history."""
 _COUNTED = {"live": "verdicts_sent", "history": "verdicts_historical", "replay": "verdicts_again"}
 
 
@@ -128,7 +132,7 @@ class Delivery:
         """Hear what core and the consumers say, for `wait_ms` at most."""
         ready = dict(self._poller.poll(wait_ms))
         if self._line.fileno() in ready:
-            for _ in range(_BURST):
+            for _ in range(_CORE_BURST):
                 try:
                     self._hear_core(self._line.receive())
                 except BlockingIOError:
@@ -137,7 +141,7 @@ class Delivery:
                     return
             self._send_live()
         if self._door.socket in ready:
-            for _ in range(_BURST):
+            for _ in range(_PEER_BURST):
                 said = self._door.receive()
                 if said is None:
                     break

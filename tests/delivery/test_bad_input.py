@@ -6,6 +6,7 @@ import struct
 import sys
 import zlib
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -218,7 +219,27 @@ def claim(path, identity):
     )
     ready = b"\x05READY" + properties
     peer.sendall(bytes([4, len(ready)]) + ready)
+    peer.settimeout(2)
+    said = b""
+    while b"READY" not in said:
+        said += peer.recv(256)
     return peer
+
+
+CRAMPED = """
+from edge_inspector.delivery import process
+process.MEMORY_MIB = 200
+raise SystemExit(process.main())
+"""
+
+
+def send_all(peer, raw):
+    """False once the other side has cut the connection."""
+    try:
+        peer.sendall(raw)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 TELLING = """
@@ -231,6 +252,29 @@ def telling(self, peer, parts):
 reception.Reception.hear = telling
 raise SystemExit(process.main())
 """
+
+
+@pytest.mark.fault
+def test_a_message_whose_parts_never_end_is_cut_at_the_memory_of_this_process(
+    start_delivery, connect, tmp_path
+):
+    core = start_delivery(command=("-c", CRAMPED))
+    delivery = psutil.Process(core.process.pid)
+    before, peak, parts = delivery.memory_info().rss, 0, 0
+    part = struct.pack(">BQ", 3, 65_536) + bytes(65_536)
+    with claim(str(tmp_path / "verdicts"), b"endless") as endless:
+        while send_all(endless, part):
+            parts += 1
+            peak = max(peak, delivery.memory_info().rss - before)
+    limit_mib = 200 + 128  # what glibc has reserved for its threads before the limit was set
+    assert 1000 < parts < limit_mib * 16
+    assert peak < limit_mib * 2**20
+    if core.process.poll() is not None:  # the other way in which a lack of memory can end
+        core = start_delivery()
+    plc = connect()
+    plc.subscribe()
+    core.commit()
+    plc.until(lambda: plc.live)
 
 
 @pytest.mark.fault
@@ -247,8 +291,6 @@ def test_a_claimed_automatic_routing_id_at_worst_ends_this_process(
     mine = bytes.fromhex(capfd.readouterr().err.split()[0])
     (number,) = struct.unpack(">xI", mine)
     claimed = claim(str(tmp_path / "verdicts"), struct.pack(">xI", (number + 1) % 2**32))
-    claimed.settimeout(2)
-    assert claimed.recv(64)
     connect("next").say(Type.SUBSCRIBE, Subscribe(consumer="next"))
     plc.rest()
     ended = core.process.poll() is not None
