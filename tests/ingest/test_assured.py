@@ -162,7 +162,7 @@ class TestCredit:
     def test_all_of_it_comes_back_soon_whatever_became_of_the_frames(
         self, start_ingest, connect, endpoint
     ):
-        core = start_ingest(assured(endpoint, credit_msgs=16), slots_granted=1, budget_us=100_000)
+        core = start_ingest(assured(endpoint, credit_msgs=16), slots_granted=1, budget_us=250_000)
         peer = connect(endpoint)
         peer.frame(1)
         assert core.frame(keep=True).fault is None
@@ -180,9 +180,10 @@ class TestCredit:
         assert core.frame().fault is Reason.SHED
         peer.tombstone(6)
         core.frame()
-        peer.hear(Ping)
-        peer.drain()
         used = (8, 4 * SIZE + 2 * 1024)
+        peer.drain()
+        for _ in range(2):  # what is returned is told with the next PING at the latest
+            peer.hear(Ping)
         assert peer.credit == [16 + used[0], 64 * MIB + used[1]]
 
 
@@ -210,7 +211,7 @@ class TestChunks:
         waited_ms = (clock.now_ns() - head.arrived_ns) / MS
         assert (head.fault, head.key.seq, head.slot) == (Reason.NO_IMAGE, 1, -1)
         assert f"2000 of {SIZE} bytes" in head.detail
-        assert 150 <= waited_ms < 400
+        assert 150 <= waited_ms < 1000
         peer.raw(*second)
         assert core.until_counted("line.stray_chunk") == 1
         assert peer.nacks == []
@@ -229,7 +230,7 @@ class TestChunks:
     def test_a_tombstone_or_the_whole_frame_takes_the_place_of_chunks(
         self, start_ingest, connect, endpoint
     ):
-        core = start_ingest(assured(endpoint), budget_us=150_000)
+        core = start_ingest(assured(endpoint), budget_us=400_000)
         peer = connect(endpoint)
         peer.raw(*peer.chunks(1, GOOD, 2000)[0])
         peer.tombstone(1, "expired")
@@ -238,7 +239,7 @@ class TestChunks:
         assert core.frame().fault is Reason.TIMEOUT
         assert core.frame().fault is None
         with pytest.raises(TimeoutError):
-            core.frame(timeout_s=0.3)
+            core.frame(timeout_s=0.7)
 
 
 class TestTombstones:
