@@ -14,7 +14,7 @@ from edge_inspector.wire.header import Header
 MAX_PART = 4 * 1024 * 1024
 MAX_TOMBSTONES = 64
 MAX_JUMP = 1000
-"""A frame number may be this far ahead of the highest one; each one between gets a verdict."""
+"""How far a frame number may be ahead of the highest one; a source sends what lies between."""
 ROUND_TRIPS = 16
 MAX_PINGS = 4
 """PINGs whose answer is waited for, the latest ones."""
