@@ -22,7 +22,8 @@ class Listening:
         plc = self.connect("plc")
         plc.say(Type.SUBSCRIBE, Subscribe(consumer="plc"))
         plc.until(lambda: self.step(plc) >= upto or core.process.poll() is not None)
-        plc.close()
+        if core.process.poll() is not None:  # else its last ACK may still be on the way
+            plc.close()
 
     def step(self, plc):
         messages = plc.live + plc.history
