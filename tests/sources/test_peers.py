@@ -1,4 +1,4 @@
-"""The links of one ROUTER, whose peers are all gone: whatever is said ends their link, and no more."""
+"""The links of one ROUTER, also when all peers are gone: telling them ends the link, no more."""
 
 from collections import Counter
 
