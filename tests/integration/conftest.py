@@ -93,7 +93,7 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
         folder = tmp_path / f"station-{len(started)}"
         folder.mkdir()
         frames, verdicts, gate = (f"tcp://127.0.0.1:{free_port()}" for _ in range(3))
-        first = {"name": "line", "type": source, "endpoint": frames}
+        first: dict[str, Any] = {"name": "line", "type": source, "endpoint": frames}
         sinks = [{"type": "zmq", "endpoint": verdicts}]
         if source == "assured":
             sinks.append({"type": "assured", "endpoint": gate})
