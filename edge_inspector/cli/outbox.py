@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from edge_inspector import clock
-from edge_inspector.errors import Misuse
+from edge_inspector.errors import BackendMissing, Misuse
 from edge_inspector.outbox import Log
 from edge_inspector.records import Committed
 from edge_inspector.settings import load_settings
@@ -34,7 +35,16 @@ COLUMNS = (
     "advisory",
     "detail",
 )
+TYPES = {
+    "vseq": int,
+    "anomaly_score": float,
+    "threshold": float,
+    "recipe_version": int,
+    "advisory": bool,
+}
+"""Columns that are no text."""
 BATCH = 500
+PARQUET_ROWS = 10_000
 
 
 def add_outbox(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +55,9 @@ def add_outbox(parser: argparse.ArgumentParser) -> None:
     tail.add_argument("-f", "--follow", action="store_true", help="go on with new ones")
     tail.add_argument("--json", action="store_true", help="JSON lines")
     export = verbs.add_parser("export", help="write every verdict as a row")
-    export.add_argument("--csv", type=Path, required=True, metavar="OUT", help="'-' for stdout")
+    target = export.add_mutually_exclusive_group(required=True)
+    target.add_argument("--csv", type=Path, metavar="OUT", help="'-' for stdout")
+    target.add_argument("--parquet", type=Path, metavar="OUT", help="needs the package pyarrow")
     export.add_argument("--from-vseq", type=int, default=1)
     verify = verbs.add_parser("verify", help="check numbers, chain and bodies of the whole log")
     verify.add_argument("--json", action="store_true")
@@ -120,13 +132,32 @@ def _export(log: Log, args: argparse.Namespace) -> int:
         return 0
     total = max(0, log.head() - args.from_vseq + 1)
     console = Console(stderr=True)
-    quiet = not console.is_terminal
+    shown = track(rows, "exporting", total=total, console=console, disable=not console.is_terminal)
+    if args.parquet is not None:
+        _write_parquet(args.parquet, iter(shown))
+        return 0
     with args.csv.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row in track(rows, "exporting", total=total, console=console, disable=quiet):
-            writer.writerow(_cells(row))
+        writer.writerows(_cells(row) for row in shown)
     return 0
+
+
+def _write_parquet(path: Path, rows: Iterator[Committed]) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise BackendMissing(
+            "Parquet needs the package 'pyarrow', which is not installed; "
+            "pip install 'edge-inspector[parquet]', or export --csv"
+        ) from None
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    schema = pa.schema([(name, kinds[TYPES.get(name, str)]) for name in COLUMNS])
+    with parquet.ParquetWriter(path, schema) as writer:
+        while group := list(itertools.islice(rows, PARQUET_ROWS)):
+            cells = [dict(zip(COLUMNS, _cells(row), strict=True)) for row in group]
+            writer.write_table(pa.Table.from_pylist(cells, schema=schema))
 
 
 def _verify(log: Log, args: argparse.Namespace) -> int:
