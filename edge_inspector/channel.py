@@ -146,7 +146,7 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     store: str
     classes: tuple[str, ...] = ()
-    history_hz: int = 6000
+    history_hz: int = 5500
 
 
 class Channel:

@@ -186,6 +186,9 @@ class Daemon:
             self._parts.outbox.acked(message.consumer, message.upto)
         elif isinstance(message, RunWanted):
             self._parts.outbox.new_run()
+        elif isinstance(message, Alive):
+            for event, count in message.counters.items():
+                self._parts.metrics.delivered(event, count)
         else:
             self._from_child(child, message)
 

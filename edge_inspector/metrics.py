@@ -36,6 +36,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._delivery = Counter(
+            "edge_inspector_delivery_events_total",
+            "What happened between the station and its line controllers.",
+            ["event"],
+            registry=self.registry,
+        )
         self._missed = Counter(
             "edge_inspector_deadline_missed_total",
             "Units without a verdict at their deadline.",
@@ -64,6 +70,10 @@ class Metrics:
     def dropped(self, reason: str, count: int = 1) -> None:
         """Count frames that never got as far as a verdict of their own."""
         self._dropped.labels(reason).inc(count)
+
+    def delivered(self, event: str, count: int) -> None:
+        """Count what delivery told."""
+        self._delivery.labels(event).inc(count)
 
     def watch_outbox(self, depth: Callable[[], float]) -> None:
         """Ask `depth` for the number of waiting verdicts whenever the metrics are read."""

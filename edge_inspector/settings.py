@@ -143,7 +143,7 @@ class AssuredSink(Document):
     endpoint: str = "tcp://127.0.0.1:5571"
     actuates: bool = True
     required: tuple[NameStr, ...] = ()
-    history_hz: int = Field(default=6000, ge=100, le=100_000)
+    history_hz: int = Field(default=5500, ge=100, le=100_000)
 
 
 class MemorySink(Document):

@@ -42,7 +42,11 @@ class Steps:
 
     def step(self, event: d.Event) -> None:
         """Something happened."""
-        for action in self._docket.step(event, clock.now_ns()):
+        actions = self._docket.step(event, clock.now_ns())
+        for action in actions:  # a worker waits for nothing; the journal is written beside it
+            if isinstance(action, d.Dispatch):
+                self._dispatch(action)
+        for action in actions:
             self._act(action)
         self._arm()
 
@@ -74,8 +78,6 @@ class Steps:
                 self._outbox.journal(action.head, action.deadline_ns)
             case d.Commit():
                 self._outbox.commit(action.verdict)
-            case d.Dispatch():
-                self._dispatch(action)
             case d.Publish():
                 self._publish(action.committed)
             case d.Release():
