@@ -10,6 +10,7 @@ import pytest
 
 from edge_inspector.errors import StoreFault
 from edge_inspector.outbox import Log, Outbox
+from edge_inspector.outbox.entries import Accept
 from edge_inspector.outbox.log import NAME
 from edge_inspector.outbox.store import FLOOR
 from edge_inspector.records import Committed, FrameHead, FrameKey, Outcome, Reason, Verdict
@@ -190,7 +191,7 @@ def test_each_sync_that_fails_is_a_fault_or_harmless_and_never_loses(tmp_path, c
         try:
             sick = Sick(folder)
             for n in range(6):
-                sick.outbox._store.write([(head(n), 9), verdict(n)])
+                sick.outbox._store.write([Accept(head(n), 9), verdict(n)])
         except (StoreFault, apsw.IOError):
             struck += 1
         finally:

@@ -33,7 +33,9 @@ def told():
 
 @pytest.fixture
 def outlet(told):
-    return Outlet(frozenset({"slow"}), Metrics(50.0), lambda answer: told.append((answer.ticket, answer.text)))
+    return Outlet(
+        frozenset({"slow"}), Metrics(50.0), lambda answer: told.append((answer.ticket, answer.text))
+    )
 
 
 def test_an_ok_source_hears_once_and_at_once(outlet, told):

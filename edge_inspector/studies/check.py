@@ -100,14 +100,10 @@ def ports(station: Station) -> Iterator[Finding]:
         for source in station.settings.sources
         if isinstance(source, ZmqSource) and _binds(source)
     ]
-    wanted += [
-        (f"source {source.name}", source.endpoint, ())
-        for source in station.settings.sources
-        if isinstance(source, AssuredSource)
-    ]
-    sinks = [
-        sink for sink in station.settings.sinks if isinstance(sink, (ZmqSinkSettings, AssuredSink))
-    ]
+    settings = station.settings
+    sources = [one for one in settings.sources if isinstance(one, AssuredSource)]
+    sinks = [one for one in settings.sinks if isinstance(one, (ZmqSinkSettings, AssuredSink))]
+    wanted += [(f"source {source.name}", source.endpoint, ()) for source in sources]
     wanted += [(f"sink {sink.type}", sink.endpoint, ()) for sink in sinks]
     with zmq.Context() as context, ExitStack() as held:
         for name, endpoint, allow in wanted:

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 
 from edge_inspector.recipe import Calibration, Recipe, Region, Scale, Template
+from edge_inspector.resources import Archive, Workers
 from edge_inspector.settings import (
-    Archive,
     CameraSource,
     FolderSource,
     MemorySink,
     PluginSink,
     Settings,
-    Workers,
     ZmqSink,
     ZmqSource,
 )
