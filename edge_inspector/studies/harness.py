@@ -68,12 +68,16 @@ class Station:
         assert self._process is not None
         return self._process.pid
 
+    def command(self) -> list[str]:
+        """What the daemon is started with."""
+        return [sys.executable, "-m", "edge_inspector.cli.main", "run", str(self.path)]
+
     def start(self) -> None:
         """Start and wait until it is ready; raises `Breakage` with the log's end when it is not."""
         self._ready.clear()
         started = clock.now_ns()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_inspector.cli.main", "run", str(self.path)],
+            self.command(),
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,

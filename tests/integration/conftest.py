@@ -88,6 +88,7 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
         source: str = "zmq-pull",
         reply: str = "ok",
         recipe: dict[str, Any] | None = None,
+        kind: type[Station] = Station,
         **changes: Any,
     ) -> Bench:
         folder = tmp_path / f"station-{len(started)}"
@@ -109,7 +110,7 @@ def open_bench(tiny_engine: Path, tmp_path: Path) -> Iterator[Callable[..., Benc
             "archive": {"path": "rejects"},
         } | changes
         settings = {name: value for name, value in settings.items() if value is not None}
-        station = Station(folder, settings)
+        station = kind(folder, settings)
         station.start()
         started.append(station)
         return Bench(station, frames, verdicts, gate)
