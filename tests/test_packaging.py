@@ -13,7 +13,8 @@ from edge_inspector.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()["project"]
-PIN = re.compile(r"^([A-Za-z0-9_.-]+)==[0-9][0-9A-Za-z.]*( ; python_version (<|>=) \"3\.11\")?$")
+CONDITION = r"[a-z_]+ (<|>=|==) \"[A-Za-z0-9_.]+\""
+PIN = re.compile(rf"^([A-Za-z0-9_.-]+)==[0-9][0-9A-Za-z.]*( ; {CONDITION}( and {CONDITION})*)?$")
 
 
 def names(requirements: list[str]) -> set[str]:
