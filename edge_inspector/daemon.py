@@ -35,6 +35,7 @@ from edge_inspector.docket import Docket
 from edge_inspector.docket import words as d
 from edge_inspector.errors import Breakage, Misuse, StoreFault
 from edge_inspector.failpoints import passing
+from edge_inspector.gauge import Gauge
 from edge_inspector.metrics import Metrics
 from edge_inspector.outbox import Outbox
 from edge_inspector.outlet import Outlet
@@ -72,6 +73,7 @@ class Parts:
     wants_verdict: frozenset[str]
     """Sources whose publishers wait for the verdict instead of an OK."""
     metrics: Metrics
+    gauge: Gauge
 
 
 class Daemon:
@@ -111,7 +113,13 @@ class Daemon:
         make = self._parts.delivery
         self._delivery = make(self._from_delivery, self._delivery_lost) if make else None
         self._steps = Steps(
-            self._docket, self._parts.outbox, self._outlet, self._slots, self._pool, self._delivery
+            self._docket,
+            self._parts.outbox,
+            self._outlet,
+            self._slots,
+            self._pool,
+            self._delivery,
+            self._parts.gauge,
         )
         watch = loop.create_task(self._watch())
         try:
@@ -185,7 +193,7 @@ class Daemon:
         if isinstance(message, Acked):
             self._parts.outbox.acked(message.consumer, message.upto)
         elif isinstance(message, RunWanted):
-            self._parts.outbox.new_run()
+            self._steps.want_run()
         elif isinstance(message, Alive):
             for event, count in message.counters.items():
                 self._parts.metrics.delivered(event, count)

@@ -11,6 +11,7 @@ from edge_inspector.children import Child
 from edge_inspector.docket import Docket
 from edge_inspector.docket import words as d
 from edge_inspector.failpoints import passing
+from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Outbox
 from edge_inspector.outlet import Outlet
 from edge_inspector.pool import Pool
@@ -29,6 +30,7 @@ class Steps:
         slots: Ledger,
         pool: Pool,
         delivery: Child | None,
+        gauge: Gauge,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._docket = docket
@@ -37,12 +39,14 @@ class Steps:
         self._slots = slots
         self._pool = pool
         self._delivery = delivery
+        self._gauge = gauge
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns: int | None = None
 
-    def step(self, event: d.Event) -> None:
-        """Something happened."""
-        actions = self._docket.step(event, clock.now_ns())
+    def step(self, event: d.Event, now_ns: int | None = None) -> None:
+        """Something happened, now where no instant is given."""
+        actions = self._docket.step(event, clock.now_ns() if now_ns is None else now_ns)
+        self._gauge.say(self._docket.open_units > 0)
         for action in actions:  # a worker waits for nothing; the journal is written beside it
             if isinstance(action, d.Dispatch):
                 self._dispatch(action)
@@ -61,9 +65,19 @@ class Steps:
         for row in committed:
             self.step(d.Settled(row))
 
+    def want_run(self) -> None:
+        """
+        Trigger ids start again now, before it is on disk.
+
+        The instant must be the one that is written, or a frame offered again after a restart would
+        change its run; what is accepted from now on is written behind it, in order.
+        """
+        began_ns = clock.now_ns()
+        self._outbox.new_run(began_ns)
+        self.step(d.RunBegan(self._docket.run + 1), began_ns)
+
     def run_began(self, run: int) -> None:
         """This run is on disk."""
-        self.step(d.RunBegan(run))
         if self._delivery is not None:
             self._delivery.send(RunBegan(run))
 

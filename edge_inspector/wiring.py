@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from edge_inspector import slots
+from edge_inspector import gauge, slots
 from edge_inspector.channel import DeliveryConfig, Message, WorkerConfig
 from edge_inspector.children import Child
 from edge_inspector.daemon import Daemon, Parts
 from edge_inspector.docket import Docket
 from edge_inspector.errors import Misuse
+from edge_inspector.gauge import Gauge
 from edge_inspector.importer import choose
 from edge_inspector.ingest import IngestConfig
 from edge_inspector.metrics import Metrics
@@ -73,6 +74,7 @@ def check_station(settings: Settings, recipe: Recipe) -> None:
 
 async def _serve(settings: Settings, recipe: Recipe) -> int:
     fd = slots.create(settings.frames.slots, settings.frames.max_bytes)
+    gauge_fd = gauge.create()
     docket = Docket(
         station=settings.station,
         cameras=recipe.cameras,
@@ -99,7 +101,7 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
             ],
             worker=_worker_factory(settings, fd),
             ingest=_ingest_factory(settings, recipe, fd),
-            delivery=_delivery_factory(settings, recipe, assured[0]) if assured else None,
+            delivery=_delivery_factory(settings, recipe, assured[0], gauge_fd) if assured else None,
             workers=settings.workers.count,
             slots=settings.frames.slots,
             hang_ms=settings.workers.hang_ms,
@@ -109,6 +111,7 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
                 if isinstance(source, ZmqSource) and source.reply == "verdict"
             ),
             metrics=Metrics(recipe.latency_budget_ms),
+            gauge=Gauge(gauge_fd, writable=True),
         )
     )
     return await daemon.run()
@@ -176,7 +179,7 @@ def _ingest_factory(
 
 
 def _delivery_factory(
-    settings: Settings, recipe: Recipe, sink: AssuredSink
+    settings: Settings, recipe: Recipe, sink: AssuredSink, gauge_fd: int
 ) -> Callable[[OnMessage, OnLost], Child]:
     config = DeliveryConfig(
         station=settings.station,
@@ -185,15 +188,15 @@ def _delivery_factory(
         classes=recipe.defect_classes,
         history_hz=sink.history_hz,
     )
-    command = [sys.executable, "-m", "edge_inspector.delivery", "--config"]
-    command.append(msgspec.json.encode(config).decode())
+    command = [sys.executable, "-m", "edge_inspector.delivery", "--gauge-fd", str(gauge_fd)]
+    command += ["--config", msgspec.json.encode(config).decode()]
     environment = _environment(settings)
 
     def make(on_message: OnMessage, on_lost: OnLost) -> Child:
         return Child(
             "delivery",
             command,
-            inherit=(),
+            inherit=(gauge_fd,),
             environment=environment,
             on_message=on_message,
             on_lost=on_lost,

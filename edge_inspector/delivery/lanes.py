@@ -16,7 +16,14 @@ HISTORY_WINDOW = 2048
 """Verdicts that may be on their way without an ACK; both together fit the consumer's queue."""
 MAX_REPLAY = 4096
 MAX_REPLAYS = 16
-BURST_NS = 10_000_000
+FIRST_NS = 10_000_000
+"""What history may take when it begins."""
+IDLE_NS = 40_000_000
+BUSY_NS = 100_000_000
+"""How long history waits for a unit to be done: with none in flight, and with one."""
+AFTER_NS = 2_000_000
+"""How long history lets a live verdict arrive that was just sent."""
+BURST_NS = 150_000_000
 _SECOND_NS = 1_000_000_000
 
 LaneName = Literal["live", "history", "replay"]
@@ -32,17 +39,40 @@ class Stretch(NamedTuple):
 
 
 class Bucket:
-    """What history may take: `hz` verdicts a second over all consumers, 10 ms worth at once."""
+    """
+    What history may take: `hz` verdicts a second over all consumers.
+
+    It takes what it is owed when a unit is done, because the next one is then farthest away, and
+    nothing while one is in flight; it waits for that, but not so long that it loses of its rate.
+    """
 
     def __init__(self, hz: int) -> None:
         self._hz = hz
-        self._burst_ns = max(BURST_NS, -(-_SECOND_NS // hz))
+        one_ns = -(-_SECOND_NS // hz)
+        self._burst_ns = max(BURST_NS, BUSY_NS + one_ns)
+        self._first_ns = max(FIRST_NS, one_ns)
         self._spent_upto_ns = 0
+        self._pouring = False
+        self._wait_until_ns = 0
 
-    def tokens(self, now_ns: int) -> int:
-        """Verdicts that may be sent now."""
+    def pour(self, now_ns: int) -> None:
+        """A unit is done."""
+        self._pouring = True
+        self._wait_until_ns = now_ns + AFTER_NS
+
+    def tokens(self, now_ns: int, *, busy: bool = False) -> int:
+        """Verdicts that may be sent now, `busy` with a unit in flight."""
         self._spent_upto_ns = max(self._spent_upto_ns, now_ns - self._burst_ns)
-        return max(0, (now_ns - self._spent_upto_ns) * self._hz // _SECOND_NS)
+        owed_ns = now_ns - self._spent_upto_ns
+        if busy or now_ns < self._wait_until_ns:
+            return max(0, owed_ns - BUSY_NS) * self._hz // _SECOND_NS
+        tokens = max(0, owed_ns) * self._hz // _SECOND_NS
+        self._pouring = tokens > 0 and (self._pouring or owed_ns >= IDLE_NS)
+        return tokens if self._pouring else 0
+
+    def rest(self, now_ns: int) -> None:
+        """Nobody is behind: what is not taken now is not owed later."""
+        self._spent_upto_ns = max(self._spent_upto_ns, now_ns - self._first_ns)
 
     def spend(self, count: int) -> None:
         """So many were sent."""

@@ -37,6 +37,7 @@ from edge_inspector.delivery.reception import Reception
 from edge_inspector.delivery.rows import Rows
 from edge_inspector.errors import EdgeInspectorError, Misuse
 from edge_inspector.failpoints import passing
+from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Log
 from edge_inspector.wire.assured import Bye, Heartbeat, Run
 
@@ -51,12 +52,12 @@ DRAIN_NS = 300 * clock.NS_PER_MS
 LINGER_MS = 200
 """Both together are less than the second after which core ends this process."""
 TOKENS_MS = 2
-"""How long history waits for more tokens: a dozen verdicts at the default rate."""
+"""How long history waits before it asks again whether it may go on."""
 _CORE_BURST = 64
 _PEER_BURST = 16
 _LIVE_SLICE = 32
-_PAST_SLICE = 2
-"""Messages read and verdicts sent before core is listened to again: 0.1 ms of history."""
+_PAST_SLICE = 8
+"""Messages read and verdicts sent before core is listened to again: 0.3 ms of history."""
 _COUNTED = {"live": "verdicts_sent", "history": "verdicts_historical", "replay": "verdicts_again"}
 
 
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until core says stop or is gone; 1 where it cannot start or the log cannot be read."""
     parser = argparse.ArgumentParser(prog="edge-inspector delivery")
     parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--gauge-fd", type=int, required=True)
     parser.add_argument("--config", required=True)
     arguments = parser.parse_args(argv)
     process.die_with_parent()
@@ -80,8 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.callback(context.destroy, linger=0)
             door = Door(context, config.endpoint)
             stack.callback(door.close, LINGER_MS)
+            gauge = Gauge(arguments.gauge_fd, writable=False)
+            stack.callback(gauge.close)
             process.limit_growth(MEMORY_MIB)
-            return Delivery(config, line, Rows(log, config.classes), door).serve()
+            return Delivery(config, line, Rows(log, config.classes), door, gauge).serve()
         except EdgeInspectorError as error:
             with suppress(BlockingIOError):
                 line.send(Failed(str(error), refused=isinstance(error, Misuse)))
@@ -91,18 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Delivery:
     """Core on one side, consumers on the other, the log behind."""
 
-    def __init__(self, config: DeliveryConfig, line: Channel, rows: Rows, door: Door) -> None:
+    def __init__(
+        self, config: DeliveryConfig, line: Channel, rows: Rows, door: Door, gauge: Gauge
+    ) -> None:
         self._config = config
         self._line = line
         self._rows = rows
         self._door = door
+        self._gauge = gauge
         self._counters: Counter[str] = Counter()
         self._consumers = Consumers(door, self._counters)
         self._bucket = Bucket(config.history_hz)
         self._reception = Reception(
             config.station, config.classes, rows, self._consumers, self._counters, self._say
         )
-        self._beat = Heartbeat()
         self._status: int | None = None
         self._poller = zmq.Poller()
         self._poller.register(line.fileno(), zmq.POLLIN)
@@ -154,6 +160,7 @@ class Delivery:
             case Row():
                 passing("delivery.row")
                 self._rows.add(message)
+                self._bucket.pour(clock.now_ns())
             case Pulse():
                 self._pulse(message)
             case RunBegan():
@@ -167,13 +174,14 @@ class Delivery:
     def _pulse(self, pulse: Pulse) -> None:
         """Core lives, so consumers may go on trusting what they hear; there is no other timer."""
         self._rows.head = max(self._rows.head, pulse.head_vseq)
-        self._beat = Heartbeat(
+        self._reception.beat_ns = clock.now_ns()
+        self._reception.beat = Heartbeat(
             head_vseq=pulse.head_vseq,
             oldest_vseq=pulse.oldest_vseq,
             state=pulse.state,
             toggle=pulse.toggle,
         )
-        self._consumers.tell_all(self._beat)
+        self._consumers.tell_all(self._reception.beat)
 
     def _leave(self) -> None:
         """Send the live verdicts that are due, while their consumers take them, and say goodbye."""
@@ -183,7 +191,7 @@ class Delivery:
             said = self._door.receive()
             if said is not None:
                 self._reception.hear(*said)
-        self._consumers.tell_all(msgspec.structs.replace(self._beat, state="stopping"))
+        self._consumers.tell_all(msgspec.structs.replace(self._reception.beat, state="stopping"))
         self._consumers.tell_all(Bye("the daemon stops"))
         self._tell_acked()
 
@@ -225,7 +233,7 @@ class Delivery:
         """A few verdicts for each consumer that is behind; whether there is more to send at once."""
         more = False
         for consumer in self._consumers:
-            tokens = min(self._bucket.tokens(now_ns), _PAST_SLICE)
+            tokens = min(self._bucket.tokens(now_ns, busy=self._gauge.busy), _PAST_SLICE)
             stretch = consumer.lanes.past(tokens)
             if stretch is not None and consumer.full_until_ns <= now_ns:
                 self._consumers.serve_last(consumer)
@@ -261,8 +269,8 @@ class Delivery:
             consumer.run = run
 
     def _patience_ms(self, left_ns: int) -> int:
-        behind = any(
-            consumer.lanes.past(1) or consumer.lanes.live(self._rows.head)
-            for consumer in self._consumers
-        )
-        return TOKENS_MS if behind else max(1, -(-left_ns // clock.NS_PER_MS))
+        if any(consumer.lanes.past(1) for consumer in self._consumers):
+            return TOKENS_MS
+        self._bucket.rest(clock.now_ns())
+        late = any(consumer.lanes.live(self._rows.head) for consumer in self._consumers)
+        return TOKENS_MS if late else max(1, -(-left_ns // clock.NS_PER_MS))

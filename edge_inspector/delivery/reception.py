@@ -30,10 +30,16 @@ MAX_BAD = 16
 """Unreadable messages in a row, after which a connection is not read any more."""
 MAX_OFFENDERS = 1024
 RETRY_MS = 100
+FRESH_NS = 300 * clock.NS_PER_MS
+"""How old core's last word may be that a new consumer is told at once."""
 
 
 class Reception:
-    """Takes in one message at a time; `run` is the run in which trigger ids count."""
+    """
+    Takes in one message at a time; `run` is the run in which trigger ids count.
+
+    `beat` is what core last said of the station, heard at `beat_ns`.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,8 @@ class Reception:
         want_run: Callable[[RunWanted], object],
     ) -> None:
         self.run = rows.run()
+        self.beat = Heartbeat()
+        self.beat_ns = -FRESH_NS
         self._station = station
         self._classes = list(classes)
         self._rows = rows
@@ -120,6 +128,9 @@ class Reception:
         lanes = Lanes(start, live_from, strict=said.lanes == 1)
         self._consumers.add(Consumer(peer, said.consumer, lanes, self.run, now_ns))
         self._consumers.tell(peer, subscribed)
+        if now_ns - self.beat_ns < FRESH_NS:  # or it lets nothing through until the next one
+            header = Header(type=Type.HEARTBEAT, t_mono_ns=self.beat_ns)
+            self._consumers.send(peer, assured.build(self.beat, header))
 
     def _check_stations(self, stations: list[str]) -> None:
         if stations and self._station not in stations:

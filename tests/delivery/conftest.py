@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import zmq
 
-from edge_inspector import channel, clock
+from edge_inspector import channel, clock, gauge
 from edge_inspector.channel import (
     Acked,
     Alive,
@@ -30,6 +30,7 @@ from edge_inspector.delivery.consumers import Consumers
 from edge_inspector.delivery.door import Door
 from edge_inspector.delivery.reception import Reception
 from edge_inspector.delivery.rows import Rows
+from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Log, Outbox
 from edge_inspector.outbox.entries import Trim
 from edge_inspector.records import FrameKey, Outcome, Verdict
@@ -112,16 +113,20 @@ class Core:
         self.toggle = False
         values = {"station": "st1", "endpoint": endpoint, "store": str(written.folder), **config}
         self.line, theirs = channel.pair()
+        gauge_fd = gauge.create()
+        self.gauge = Gauge(gauge_fd, writable=True)
         with theirs:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, *command),
                     *("--channel-fd", str(theirs.fileno())),
+                    *("--gauge-fd", str(gauge_fd)),
                     *("--config", msgspec.json.encode(DeliveryConfig(**values)).decode()),
                 ],
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), gauge_fd),
                 env={**os.environ, **dict(env)},
             )
+        os.close(gauge_fd)
         self.started = self.message(Ready, Failed)
 
     def commit(self, count=1, **fields):

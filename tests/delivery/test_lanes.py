@@ -1,11 +1,15 @@
 """The lanes of one consumer, without socket and clock: order, windows, the rate of history."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_inspector.delivery.lanes import (
+    AFTER_NS,
     BURST_NS,
+    BUSY_NS,
     HISTORY_WINDOW,
+    IDLE_NS,
     LIVE_WINDOW,
     MAX_REPLAYS,
     Bucket,
@@ -14,6 +18,7 @@ from edge_inspector.delivery.lanes import (
 from edge_inspector.wire.codes import Flag
 
 SECOND_NS = 1_000_000_000
+T0_NS = 10**12
 FLAGS = {"live": 0, "history": Flag.HISTORICAL, "replay": Flag.REPLAY}
 
 EVENTS = st.lists(
@@ -121,17 +126,22 @@ def test_history_holds_no_live_verdict_back_with_two_lanes(head, sent):
 
 @given(
     st.integers(1, 100_000),
-    st.lists(st.tuples(st.integers(0, 50_000_000), st.integers(1, 500)), max_size=200),
+    st.lists(
+        st.tuples(st.integers(0, 50_000_000), st.integers(1, 500), st.booleans(), st.booleans()),
+        max_size=200,
+    ),
 )
 def test_history_takes_no_more_than_its_rate(hz, steps):
     bucket, now_ns, spent = Bucket(hz), 10**12, []
-    for pause_ns, wanted in steps:
+    for pause_ns, wanted, busy, done in steps:
         now_ns += pause_ns
-        count = min(wanted, bucket.tokens(now_ns))
+        if done:
+            bucket.pour(now_ns)
+        count = min(wanted, bucket.tokens(now_ns, busy=busy))
         if count:
             bucket.spend(count)
             spent.append((now_ns, count))
-    burst = max(1, hz * BURST_NS / SECOND_NS)
+    burst = max(hz * BURST_NS, hz * BUSY_NS + SECOND_NS + hz) / SECOND_NS
     for at, (since_ns, _) in enumerate(spent):
         total = 0
         for until_ns, count in spent[at:]:
@@ -139,13 +149,52 @@ def test_history_takes_no_more_than_its_rate(hz, steps):
             assert total <= (until_ns - since_ns) * hz / SECOND_NS + burst
 
 
-def test_a_bucket_that_is_asked_often_gives_its_full_rate():
-    bucket, sent = Bucket(6000), 0
-    for now_ns in range(10**12, 10**12 + SECOND_NS, 2_100_000):
-        count = bucket.tokens(now_ns)
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("unit_ns", [SECOND_NS, 20_000_000, 1_000_000])
+@pytest.mark.parametrize("hz", [5, 6000])
+def test_history_gets_its_full_rate_whatever_the_line_does(hz, unit_ns, busy):
+    bucket, sent, done_ns = Bucket(hz), 0, 0
+    bucket.rest(T0_NS)
+    for now_ns in range(T0_NS, T0_NS + 4 * SECOND_NS, 2_100_000):
+        if now_ns - done_ns >= unit_ns:
+            done_ns = now_ns
+            bucket.pour(now_ns)
+        count = min(64, bucket.tokens(now_ns, busy=busy))
         bucket.spend(count)
         sent += count
-    assert 5950 <= sent <= 6060
+    assert hz * (4 * SECOND_NS - BUSY_NS) / SECOND_NS - 2 <= sent <= 4 * hz + 64
+
+
+def test_history_goes_out_when_a_unit_is_done():
+    bucket = Bucket(1000)
+    bucket.rest(T0_NS)
+    owed_ns = T0_NS + IDLE_NS // 4
+    assert bucket.tokens(owed_ns) == 0
+    bucket.pour(owed_ns)
+    assert bucket.tokens(owed_ns + AFTER_NS - 1) == 0
+    assert bucket.tokens(owed_ns + AFTER_NS, busy=True) == 0
+    assert bucket.tokens(owed_ns + AFTER_NS) == 22
+    bucket.spend(22)
+    assert bucket.tokens(owed_ns + AFTER_NS) == 0
+    assert bucket.tokens(owed_ns + AFTER_NS + 10_000_000) == 0
+
+
+def test_history_does_not_wait_for_ever():
+    idle, busy = Bucket(1000), Bucket(1000)
+    idle.rest(T0_NS)
+    busy.rest(T0_NS)
+    assert idle.tokens(T0_NS + IDLE_NS - 10_000_001) == 0
+    assert idle.tokens(T0_NS + IDLE_NS - 10_000_000) == 40
+    assert busy.tokens(T0_NS + BUSY_NS - 10_000_000, busy=True) == 0
+    assert busy.tokens(T0_NS + BUSY_NS - 9_000_000, busy=True) == 1
+
+
+def test_what_nobody_wanted_is_not_owed():
+    bucket = Bucket(1000)
+    bucket.rest(T0_NS)
+    bucket.rest(T0_NS + SECOND_NS)
+    bucket.pour(T0_NS + SECOND_NS)
+    assert bucket.tokens(T0_NS + SECOND_NS + AFTER_NS) == 12
 
 
 def test_an_ack_of_what_was_never_sent_is_not_taken():

@@ -31,6 +31,21 @@ def test_heartbeats_come_with_the_pulse_of_core_and_only_then(core, connect):
         assert len(plc.heartbeats) == 3
 
 
+def test_a_new_consumer_hears_at_once_how_the_station_is(core, connect):
+    early, plc, late = connect("early"), connect("plc"), connect("late")
+    early.subscribe()
+    core.pulse("degraded")
+    early.hear("Heartbeat")
+    asked_ns = clock.now_ns()
+    plc.subscribe()
+    assert plc.hear("Heartbeat", timeout_ms=200).state == "degraded"
+    assert clock.now_ns() - asked_ns < 200 * MS
+    plc.rest(quiet_ms=400)
+    late.subscribe()
+    late.rest(quiet_ms=100)
+    assert not late.heartbeats
+
+
 def test_a_new_run_is_asked_of_core_and_told_to_all(core, connect):
     one, two = connect("one"), connect("two")
     assert one.subscribe().run == 0

@@ -134,6 +134,21 @@ def test_history_keeps_the_rate_that_the_station_gives_it(start_delivery, connec
     assert (clock.now_ns() - started_ns) / 1e9 > 290 / 500
 
 
+def test_history_waits_while_a_unit_is_in_flight_but_keeps_its_rate(start_delivery, connect):
+    core = start_delivery(history_hz=2000)
+    core.store.commit(1000)
+    core.gauge.say(True)
+    plc = connect()
+    started_ns = clock.now_ns()
+    plc.subscribe()
+    plc.until(lambda: plc.history)
+    assert clock.now_ns() - started_ns > 30 * MS  # of 100, but for what it was owed at first
+    plc.until(lambda: len(plc.history) == 500)
+    core.gauge.say(False)
+    plc.until(lambda: len(plc.history) == 1000)
+    assert (clock.now_ns() - started_ns) / 1e9 < 1.5 * 1000 / 2000
+
+
 def test_two_that_are_behind_share_the_history_rate(start_delivery, connect):
     core = start_delivery(history_hz=2000)
     core.store.commit(600)
