@@ -38,17 +38,17 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def historical(self) -> bool:
         """Whether it is sent to be recorded, when its unit has long gone by."""
-        return bool(self.flags & Flag.HISTORICAL)
+        return bool(int(self.flags) & int(Flag.HISTORICAL))
 
     @property
     def replay(self) -> bool:
         """Whether it was asked for by REPLAY."""
-        return bool(self.flags & Flag.REPLAY)
+        return bool(int(self.flags) & int(Flag.REPLAY))
 
     @property
     def test(self) -> bool:
         """Whether it is of no real unit."""
-        return bool(self.flags & Flag.TEST)
+        return bool(int(self.flags) & int(Flag.TEST))
 
     @property
     def fault(self) -> str:

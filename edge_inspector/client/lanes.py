@@ -178,6 +178,11 @@ class Lanes:
         self._live = self._history = None
         self.again = True
 
+    @property
+    def urgent(self) -> bool:
+        """Whether a verdict waits that is to be handed out before all others."""
+        return bool(self._queues[0])
+
     def take(self) -> Delivered | None:
         """Hand out the next verdict, live ones first; None where none waits."""
         for queue in self._queues:
@@ -190,7 +195,7 @@ class Lanes:
 
     def hold(self, delivered: Delivered) -> None:
         """The user has done with this verdict: it may be acknowledged and never sent again."""
-        if not delivered.replay and delivered.log == self._log and self._known:
+        if delivered.lane != "replay" and delivered.log == self._log and self._known:
             self._held.add(delivered.vseq, delivered.vseq, delivered.chain)
 
     def replay(self, first: int, last: int) -> None:

@@ -25,6 +25,8 @@ class Link:
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
         self._ear.setblocking(False)
+        self._poller = zmq.Poller()
+        self._poller.register(self._ear.fileno(), zmq.POLLIN)
         try:
             self._socket = self._opened()
         except BaseException:
@@ -33,6 +35,7 @@ class Link:
 
     def renew(self) -> None:
         """Let go of the connection, of what it holds unsent too, and open another."""
+        self._poller.unregister(self._socket)
         self._socket.close(linger=0)
         self._socket = self._opened()
 
@@ -54,10 +57,8 @@ class Link:
 
     def poll(self, timeout_ms: int, *, writable: bool) -> None:
         """Wait for a message, for `wake`, and with `writable` for room in the pipe."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if writable else 0))
-        poller.register(self._ear.fileno(), zmq.POLLIN)
-        if self._ear.fileno() in dict(poller.poll(timeout_ms)):
+        self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if writable else 0))
+        if (self._ear.fileno(), zmq.POLLIN) in self._poller.poll(timeout_ms):
             self._ear.recv(4096)
 
     def wake(self) -> None:
@@ -80,4 +81,5 @@ class Link:
         except BaseException:
             opened.close(linger=0)
             raise
+        self._poller.register(opened, zmq.POLLIN)
         return opened

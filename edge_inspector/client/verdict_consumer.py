@@ -243,11 +243,13 @@ class VerdictConsumer:
                     came = True
                     with self._changed:
                         self._talk.hear(parts)
-                        self._changed.notify_all()
+                        if self._gate.lanes.urgent:  # before more of the others is read
+                            break
+                with self._changed:
+                    self._changed.notify_all()
+                    self._talk.speak()
                 if came and self._notify is not None:
                     self._notify()
-                with self._changed:
-                    self._talk.speak()
             with self._changed:
                 self._talk.leave()
         finally:

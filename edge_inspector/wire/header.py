@@ -92,7 +92,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     def has(self, flag: Flag) -> bool:
         """Whether a flag is set."""
-        return bool(self.flags & flag)
+        return bool(self.flags & int(flag))  # as numbers: `&` of a flag takes 2 us
 
 
 def pack(header: Header) -> bytes:
