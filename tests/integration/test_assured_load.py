@@ -1,6 +1,7 @@
 """The ASSURED tier under load: bad manners, three times too much, a controller that was away."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from edge_inspector import clock
 from edge_inspector.client import FrameSource, Settlement
+from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Log, Outbox
 from edge_inspector.records import FrameKey, Outcome, Verdict
 from edge_inspector.wire.codes import CODES
@@ -148,6 +150,31 @@ def test_a_queue_without_a_bound_would_shed_nothing_in_time(open_bench, monkeypa
     offered, outcomes = overload(bench, 3 * RATED_HZ, 6)
     print(f"offered {offered}, {dict(outcomes)}")
     assert outcomes["shed"] < 0.98 * (offered - outcomes["pass"])
+
+
+def gauge_of(pid):
+    """The gauge that this process writes."""
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        if "edge-inspector-gauge" in str(path.readlink()):
+            fd = os.open(path, os.O_RDWR)
+            gauge = Gauge(fd, writable=False)
+            os.close(fd)
+            return gauge
+    raise AssertionError(f"process {pid} has no gauge")
+
+
+def test_core_says_while_a_unit_is_in_flight(open_bench, monkeypatch):
+    bench = slow_station(open_bench, monkeypatch, max_queue=8, slots=32)
+    gauge = gauge_of(bench.station.pid)
+    with FrameSource(bench.frames, name="line", budget_ms=500) as source:
+        for number in range(1, 4):
+            assert not gauge.busy
+            source.offer(GOOD, trigger_id=number)
+            give_up_ns = clock.now_ns() + 1_000_000_000
+            while not gauge.busy:
+                assert clock.now_ns() < give_up_ns
+            assert source.wait_all(timeout_ms=5000)
+    gauge.close()
 
 
 def write_past(folder, count):
