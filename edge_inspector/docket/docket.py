@@ -76,6 +76,11 @@ class Docket:
             self._numbers.seen(last.station, last.run, last.trigger_id)
 
     @property
+    def run(self) -> int:
+        """The run in which trigger ids count."""
+        return self._runs[-1][1]
+
+    @property
     def queued(self) -> int:
         """Frames that wait for a worker."""
         return len(self._desk)

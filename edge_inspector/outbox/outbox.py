@@ -103,9 +103,9 @@ class Outbox:
         """Write how far a consumer holds the log; lazily, since a lost one costs a replay only."""
         self._entries.put(Cursor(consumer, upto))
 
-    def new_run(self) -> None:
-        """Write that trigger ids start again; `on_run` follows with the number of the run."""
-        self._entries.put(NewRun(clock.now_ns()))
+    def new_run(self, began_ns: int | None = None) -> None:
+        """Write that trigger ids start again, now or then; `on_run` follows with the run's number."""
+        self._entries.put(NewRun(clock.now_ns() if began_ns is None else began_ns))
 
     def head(self) -> int:
         """The newest `vseq` on disk."""
