@@ -29,8 +29,9 @@ BACK_S = 1.0
 class Offering(threading.Thread):
     """Offers units at a steady rate through the trouble; what it was told is its own record."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, rate_hz=RATE_HZ):
         super().__init__(daemon=True)
+        self.rate_hz = rate_hz
         self.offered = {}
         self.settled: list[Settlement] = []
         self.stopping = threading.Event()
@@ -39,7 +40,7 @@ class Offering(threading.Thread):
         )
 
     def run(self):
-        while not self.stopping.wait(1 / RATE_HZ):
+        while not self.stopping.wait(1 / self.rate_hz):
             trigger_id = len(self.offered) + 1
             bad = trigger_id % 5 == 0
             self.offered[trigger_id] = bad
