@@ -47,7 +47,7 @@ class CountedBySqlite(Store):
         verdict, body = as_stored(verdict, vseq)
         chain = chained(self._chain, body)
         db.execute("UPDATE verdict SET body=?, chain=? WHERE vseq=?", (body, chain, vseq))
-        self.head, self._chain = vseq, chain
+        self._newest, self._chain = vseq, chain
         return Committed(vseq=vseq, verdict=verdict, body=body, chain=chain)
 
 
@@ -78,6 +78,15 @@ def test_the_log_keeps_one_verdict_of_a_unit_and_counts_without_a_gap(tmp_path, 
     answers = write(tmp_path, *batches)
     check(tmp_path, answers)
     assert [answer.vseq for answer in answers] == [1, 1, 1, 2]
+
+
+def test_no_number_is_told_before_its_verdict_is_on_disk(tmp_path):
+    log = Store(tmp_path / "state")
+    log.open()
+    log.write([verdict(1)])
+    log._write_rows([verdict(2), verdict(3)])
+    assert log.head == 1
+    log.close()
 
 
 def test_where_the_unit_is_not_unique_it_gets_two_verdicts(tmp_path, batches, monkeypatch):

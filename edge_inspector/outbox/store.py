@@ -59,11 +59,10 @@ class Store:
         self.folder = folder
         self.path = folder / NAME
         self.moved_aside: Path | None = None
-        self.head = 0
+        self.head = self._newest = 0
         self.oldest = 1
         self.runs: list[tuple[int, int]] = []
-        self._chain = 0
-        self._floor = 0
+        self._chain = self._floor = 0
         self._max_pages = max_pages
         self._lock: Lock | None = None
         self._db: apsw.Connection | None = None
@@ -99,7 +98,7 @@ class Store:
 
     def write(self, batch: Sequence[Entry]) -> Written:
         """Write a batch in one durable transaction; raises `apsw.Error` and keeps nothing of it."""
-        db, before = self._connection, (self.head, self._chain)
+        db, before = self._connection, (self._newest, self._chain)
         kinds = {type(entry) for entry in batch}
         passed("before", kinds)
         try:
@@ -107,10 +106,11 @@ class Store:
             written = self._write_rows(batch)
             db.execute("COMMIT")
         except apsw.Error:
-            self.head, self._chain = before
+            self._newest, self._chain = before
             if db.in_transaction:  # a full disk has rolled it back already
                 db.execute("ROLLBACK")
             raise
+        self.head = self._newest
         passed("after", kinds)
         self._raise_floor()
         now_ns = clock.now_ns()
@@ -191,7 +191,8 @@ class Store:
     def _read_head(self) -> None:
         newest = "SELECT vseq, chain FROM verdict ORDER BY vseq DESC LIMIT 1"
         base = _rows(self._connection, "SELECT vseq, chain FROM base")
-        self.head, self._chain = (_rows(self._connection, newest) or base)[0]
+        self._newest, self._chain = (_rows(self._connection, newest) or base)[0]
+        self.head = self._newest
         self.oldest = base[0][0] + 1
         self.runs = self._read_runs()
         self._floor = self._read_floor()
@@ -248,7 +249,7 @@ class Store:
         db, unit_key = self._connection, verdict.unit_key
         judged = "DELETE FROM accepted WHERE unit_key=? RETURNING camera, digest"
         digests = {camera: int(digest) for camera, digest in _rows(db, judged, (unit_key,))}
-        vseq = self.head + 1
+        vseq = self._newest + 1
         verdict, body = as_stored(verdict, vseq)
         chain = chained(self._chain, body)
         code = (verdict.reason or verdict.outcome).value
@@ -256,7 +257,7 @@ class Store:
         db.execute("INSERT OR IGNORE INTO verdict VALUES(?,?,?,?,?,?,?)", row)
         if db.changes() != 1:
             return stored(*_rows(db, _OF_UNIT, (unit_key,))[0][:3])
-        self.head, self._chain = vseq, chain
+        self._newest, self._chain = vseq, chain
         return Committed(vseq=vseq, verdict=verdict, body=body, chain=chain)
 
     def _move_cursor(self, cursor: Cursor) -> None:
