@@ -110,16 +110,11 @@ class Daemon:
             self._parts.hang_ms,
         )
         self._ingest = ingest = self._parts.ingest(self._from_ingest, self._ingest_lost)
-        make = self._parts.delivery
-        self._delivery = make(self._from_delivery, self._delivery_lost) if make else None
+        parts, make = self._parts, self._parts.delivery
+        delivery = make(self._from_delivery, self._delivery_lost) if make else None
+        self._delivery = delivery
         self._steps = Steps(
-            self._docket,
-            self._parts.outbox,
-            self._outlet,
-            self._slots,
-            self._pool,
-            self._delivery,
-            self._parts.gauge,
+            self._docket, parts.outbox, self._outlet, self._slots, self._pool, delivery, parts.gauge
         )
         watch = loop.create_task(self._watch())
         try:

@@ -34,6 +34,7 @@ def test_what_one_process_says_another_reads(fd):
         stdout=subprocess.PIPE,
         text=True,
     ) as reader:
+        assert reader.stdin and reader.stdout
         for busy in (False, True, True, False):
             ours.say(busy)
             reader.stdin.write("\n")
