@@ -34,7 +34,8 @@ def test_what_one_process_says_another_reads(fd):
         stdout=subprocess.PIPE,
         text=True,
     ) as reader:
-        assert reader.stdin and reader.stdout
+        assert reader.stdin
+        assert reader.stdout
         for busy in (False, True, True, False):
             ours.say(busy)
             reader.stdin.write("\n")
