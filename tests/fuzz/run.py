@@ -35,6 +35,7 @@ def fuzz(name: str, seconds: int, folder: Path) -> tuple[int, int, str]:
         if json.loads(path.read_text())["tier"] == tier:
             shutil.copy(path.with_suffix(".bin"), corpus)
     command = [
+        *("sh", "-c", '"$@"; exit $?', "sh"),  # the peak memory of a child starts with its parent's
         *(sys.executable, "-m", "tests.fuzz.target", name),
         *(f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-rss_limit_mb={MEMORY_MB}"),
         *("-seed=1", "-keep_seed=1", "-timeout=5", "-print_final_stats=1"),
