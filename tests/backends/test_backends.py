@@ -87,7 +87,7 @@ def test_bytes_that_are_no_graph_are_refused(name: str, model: bytes) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_graph_with_a_float_input_is_refused(tiny_engine: Path, name: str) -> None:
-    onnx = pytest.importorskip("onnx")
+    onnx = pytest.importorskip("onnx", reason="the graph is made with the onnx package")
     model = onnx.load_from_string(open_engine(tiny_engine).model)
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     with pytest.raises(EngineRefused, match="uint8"):

@@ -347,9 +347,10 @@ def test_a_refused_source_gets_in_once_it_is_listed(pretend_daemon, monkeypatch)
     pretend_daemon.refuse = Nack(why=Why.NOT_ALLOWED)
     with FrameSource(pretend_daemon.endpoint, name="top") as source:
         until(lambda: source.counts["nack_not_allowed"])
+        assert source.link == ""
         pretend_daemon.refuse = None
         until(lambda: source.link)
-        settled(source, source.offer(IMAGE))
+        assert settled(source, source.offer(IMAGE)).vseq is not None
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,9 @@ def test_what_cannot_be_read_is_counted_and_never_raised(source, pretend_daemon,
     until(lambda: source.link)
     pretend_daemon.raw.append([bytes(part) for part in rubbish])
     until(lambda: sum(source.counts[name] for name in ("unreadable", "unknown")))
-    settled(source, source.offer(IMAGE))
+    assert settled(source, source.offer(IMAGE)).vseq is not None
+    assert sum(source.counts[name] for name in ("unreadable", "unknown")) == 1
+    assert source.counts["reconnects"] == 0
 
 
 def test_a_settlement_of_another_start_is_not_ours(source, pretend_daemon):

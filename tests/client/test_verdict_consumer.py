@@ -213,6 +213,9 @@ def test_hello_first_is_answered_by_subscribing_again(delivery, verdicts):
     delivery._say(Type.NACK, Nack(why=Why.HELLO_FIRST))
     wait_until(lambda: len(delivery.heard(Subscribe)) == 2)
     wait_until(lambda: verdicts.connected)
+    delivery.commit()
+    assert numbers(verdicts, 1) == [1]
+    assert verdicts.counts.subscriptions == 2
 
 
 def test_a_refusal_is_told_and_not_asked_about_all_the_time(delivery):

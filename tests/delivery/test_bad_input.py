@@ -1,5 +1,6 @@
 """Hostile and broken peers: each one is answered or cut, and nobody else notices."""
 
+import itertools
 import random
 import socket
 import struct
@@ -22,10 +23,11 @@ from edge_inspector.wire.assured import (
     Replay,
     Subscribe,
 )
-from edge_inspector.wire.codes import Type
+from edge_inspector.wire.codes import Refusal, Type
 from edge_inspector.wire.header import Header, pack
 
 MS = clock.NS_PER_MS
+PEERS = (f"peer-{number}".encode() for number in itertools.count())
 
 
 @pytest.fixture
@@ -204,8 +206,23 @@ def messages(draw):
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(messages(), max_size=8))
 def test_whatever_a_peer_sends_is_taken_or_refused(reception, sent):
+    """What the codec refuses is refused to a peer that was not heard of before, and counted."""
+    before = reception._counters.copy()
+    peer = next(PEERS)
     for parts in sent:
-        reception.hear(b"peer", parts)
+        reception.hear(peer, parts)
+    told = reception._counters - before
+    nacks = sum(count for event, count in told.items() if event.startswith("nack_"))
+    assert sum(map(unreadable, sent)) <= told["messages_bad"] <= nacks <= len(sent)
+    assert told["messages_unread"] == 0
+
+
+def unreadable(parts):
+    try:
+        assured.read(assured.split(parts))
+    except Refusal:
+        return True
+    return False
 
 
 def claim(path, identity):

@@ -52,7 +52,10 @@ def test_it_stands_on_this_host_only(context, endpoint):
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
 def test_loopback_is_this_host(context, address):
-    Door(context, f"tcp://{address}:*").close(0)
+    door = Door(context, f"tcp://{address}:*")
+    bound = door.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    door.close(0)
+    assert bound.startswith(f"tcp://{address}:")
 
 
 def test_nobody_there_is_gone_and_nobody_reading_is_full(dealer, door, endpoint):
