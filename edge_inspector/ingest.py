@@ -8,12 +8,10 @@ this process, which holds nothing that a restart loses.
 from __future__ import annotations
 
 import argparse
-import mmap
 import select
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -132,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             line.send(Failed(str(error), refused=isinstance(error, Misuse)))
             return 1
         if config.memory_mib:
-            process.limit_memory(_mapped_mib() + config.memory_mib)
+            process.limit_growth(config.memory_mib)
         return ingest.serve()
 
 
@@ -237,12 +235,6 @@ class Ingest:
         for one in self._running:
             if one.thread.ident is not None:
                 one.thread.join(max(0, give_up_ns - clock.now_ns()) / 1e9)
-
-
-def _mapped_mib() -> int:
-    """Address space of this process, whose libraries and slots no peer can make grow."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * mmap.PAGESIZE // (1024 * 1024)
 
 
 if __name__ == "__main__":

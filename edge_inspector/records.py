@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -272,3 +273,8 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
     chain: int
     committed_ns: int = 0
     fresh: bool = True
+
+
+def chained(previous: int, body: bytes) -> int:
+    """Running CRC-32 over the value before, little endian, and the body of a verdict."""
+    return zlib.crc32(body, zlib.crc32(previous.to_bytes(4, "little")))

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,12 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
             open_sinks=lambda: [
                 _open_sink(sink, settings) for sink in settings.sinks if sink not in assured
             ],
-            worker=_worker_factory(settings, fd),
-            ingest=_ingest_factory(settings, recipe, fd),
-            delivery=_delivery_factory(settings, recipe, assured[0], gauge_fd) if assured else None,
+            worker=_maker(settings, "worker", _worker_config(settings), slots=fd),
+            ingest=partial(
+                _maker(settings, "ingest", IngestConfig.of(settings, recipe).encode(), slots=fd),
+                "ingest",
+            ),
+            delivery=_delivery(settings, recipe, assured[0], gauge_fd) if assured else None,
             workers=settings.workers.count,
             slots=settings.frames.slots,
             hang_ms=settings.workers.hang_ms,
@@ -130,7 +134,7 @@ def _assured_sinks(settings: Settings) -> list[AssuredSink]:
     return [sink for sink in settings.sinks if isinstance(sink, AssuredSink)]
 
 
-def _worker_factory(settings: Settings, fd: int) -> Callable[[str, OnMessage, OnLost], Child]:
+def _worker_config(settings: Settings) -> str:
     archive = settings.archive
     config = WorkerConfig(
         recipe=str(settings.recipe),
@@ -142,43 +146,10 @@ def _worker_factory(settings: Settings, fd: int) -> Callable[[str, OnMessage, On
         archive=str(archive.path) if archive else None,
         archive_quota_mib=archive.quota_mib if archive else 1024,
     )
-    command = _command("edge_inspector.worker", fd, msgspec.json.encode(config).decode())
-    environment = _environment(settings)
-
-    def make(name: str, on_message: OnMessage, on_lost: OnLost) -> Child:
-        return Child(
-            name,
-            command,
-            inherit=(fd,),
-            environment=environment,
-            on_message=on_message,
-            on_lost=on_lost,
-        )
-
-    return make
+    return msgspec.json.encode(config).decode()
 
 
-def _ingest_factory(
-    settings: Settings, recipe: Recipe, fd: int
-) -> Callable[[OnMessage, OnLost], Child]:
-    config = IngestConfig.of(settings, recipe)
-    command = _command("edge_inspector.ingest", fd, config.encode())
-    environment = _environment(settings)
-
-    def make(on_message: OnMessage, on_lost: OnLost) -> Child:
-        return Child(
-            "ingest",
-            command,
-            inherit=(fd,),
-            environment=environment,
-            on_message=on_message,
-            on_lost=on_lost,
-        )
-
-    return make
-
-
-def _delivery_factory(
+def _delivery(
     settings: Settings, recipe: Recipe, sink: AssuredSink, gauge_fd: int
 ) -> Callable[[OnMessage, OnLost], Child]:
     config = DeliveryConfig(
@@ -188,25 +159,30 @@ def _delivery_factory(
         classes=recipe.defect_classes,
         history_hz=sink.history_hz,
     )
-    command = [sys.executable, "-m", "edge_inspector.delivery", "--gauge-fd", str(gauge_fd)]
-    command += ["--config", msgspec.json.encode(config).decode()]
+    text = msgspec.json.encode(config).decode()
+    return partial(_maker(settings, "delivery", text, gauge=gauge_fd), "delivery")
+
+
+def _maker(
+    settings: Settings, module: str, config: str, **fds: int
+) -> Callable[[str, OnMessage, OnLost], Child]:
+    """Makes children that run `module`; each descriptor is inherited and told as `--name-fd`."""
+    command = [sys.executable, "-m", f"edge_inspector.{module}", "--config", config]
+    for name, fd in fds.items():
+        command += [f"--{name}-fd", str(fd)]
     environment = _environment(settings)
 
-    def make(on_message: OnMessage, on_lost: OnLost) -> Child:
+    def make(name: str, on_message: OnMessage, on_lost: OnLost) -> Child:
         return Child(
-            "delivery",
+            name,
             command,
-            inherit=(gauge_fd,),
+            inherit=tuple(fds.values()),
             environment=environment,
             on_message=on_message,
             on_lost=on_lost,
         )
 
     return make
-
-
-def _command(module: str, fd: int, config: str) -> list[str]:
-    return [sys.executable, "-m", module, "--slots-fd", str(fd), "--config", config]
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 import zmq
 
-from edge_inspector import clock
+from edge_inspector import clock, records
 from edge_inspector.records import FrameKey, Outcome, Reason, Verdict
 from edge_inspector.wire import assured, codes, header, sockets
 from edge_inspector.wire.assured import Ack, Heartbeat, Nack, Subscribe, Subscribed, Truncated
@@ -141,7 +141,7 @@ class Daemon:
         self.head += 1
         verdict = verdict_of(self.head, meaning, changes)
         body = msgspec.msgpack.encode(verdict)
-        self.chain = header.chained(self.chain, body)
+        self.chain = records.chained(self.chain, body)
         code = codes.CODES[meaning]
         head = Header(
             type=Type.VERDICT,
@@ -255,7 +255,7 @@ def test_digest_and_chain_are_those_of_the_protocol(tmp_path, sanitizers):
     data = bytes((i * 131 + (i >> 8)) & 0xFF for i in range(4096))
     for size in range(4097):
         digest = xxhash.xxh3_64_hexdigest(data[:size])
-        assert said[size] == f"{digest} {header.chained(7, data[:size]):08x}"
+        assert said[size] == f"{digest} {records.chained(7, data[:size]):08x}"
 
 
 def test_it_asks_for_both_lanes_from_behind_its_cursor(gate):

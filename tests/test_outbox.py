@@ -12,8 +12,8 @@ import pytest
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
 from edge_inspector.outbox import Log, Outbox, measure_sync
-from edge_inspector.outbox.log import NAME, PRAGMAS, chained, connect
-from edge_inspector.records import FrameHead, FrameKey, Outcome, Reason, Verdict
+from edge_inspector.outbox.log import NAME, PRAGMAS, connect
+from edge_inspector.records import FrameHead, FrameKey, Outcome, Reason, Verdict, chained
 
 
 class Desk:

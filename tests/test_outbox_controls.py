@@ -8,9 +8,9 @@ import pytest
 
 from edge_inspector.outbox import Log, store
 from edge_inspector.outbox.entries import as_stored
-from edge_inspector.outbox.log import SCHEMA, chained, stored
+from edge_inspector.outbox.log import SCHEMA, stored
 from edge_inspector.outbox.store import Store
-from edge_inspector.records import Committed, FrameKey, Outcome, Verdict
+from edge_inspector.records import Committed, FrameKey, Outcome, Verdict, chained
 from tests.integration.line import check_log
 
 UNIQUE = "unit_key TEXT NOT NULL UNIQUE"

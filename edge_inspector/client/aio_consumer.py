@@ -17,7 +17,7 @@ class AsyncVerdictConsumer:
     `VerdictConsumer` for a program on asyncio; open it inside a coroutine.
 
     `sync` is the threaded consumer, for what needs no waiting: `hold`, `replay`, `counts`,
-    `state`. One task reads.
+    `state`; `lets_through` is its own. One task reads.
 
         async with AsyncVerdictConsumer("tcp://127.0.0.1:5571", consumer="gate-plc") as verdicts:
             async for delivered in verdicts:
@@ -46,6 +46,7 @@ class AsyncVerdictConsumer:
             validity_ms=validity_ms,
             notify=self._ring,
         )
+        self.lets_through = self.sync.lets_through
 
     async def receive(self, timeout_ms: int | None = None) -> Delivered | None:
         """The next verdict, or None after `timeout_ms`; the one before counts as held."""
@@ -66,19 +67,6 @@ class AsyncVerdictConsumer:
             delivered = await self.receive()
             if delivered is not None:
                 yield delivered
-
-    def lets_through(
-        self,
-        delivered: Delivered,
-        *,
-        unit_key: str | None = None,
-        trigger_id: int | None = None,
-        unit_id: str | None = None,
-    ) -> bool:
-        """Whether the unit at the gate, which must be named, may pass by this verdict now."""
-        return self.sync.lets_through(
-            delivered, unit_key=unit_key, trigger_id=trigger_id, unit_id=unit_id
-        )
 
     async def new_run(self, timeout_ms: int = 2000) -> int:
         """Say that the part counter of the station starts again, as `VerdictConsumer.new_run`."""

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any
-
-from numpy.typing import NDArray
 
 from edge_inspector.client.frame_source import BUDGET_MS, DRAIN_S, FrameSource
-from edge_inspector.client.frames import Given, Settlement
+from edge_inspector.client.frames import Settlement
 from edge_inspector.client.offers import HOLD_BYTES
 
 _LOOK_S = 0.1
@@ -21,6 +17,8 @@ _LOOK_S = 0.1
 class AsyncFrameSource:
     """
     A `FrameSource` whose settlements are awaited; make it in the loop that uses it.
+
+    `offer` and `tombstone` never wait, so they are those of `FrameSource`.
 
         async with AsyncFrameSource("ipc:///run/edge-inspector/frames.sock", name="top") as source:
             seq = source.offer(image, trigger_id=17)
@@ -48,38 +46,8 @@ class AsyncFrameSource:
             on_settled=self._hand_over,
         )
         """The source beneath: its counts, records, link and state."""
-
-    def offer(
-        self,
-        pixels: NDArray[Any] | bytes,
-        *,
-        trigger_id: int | None = None,
-        unit_id: str | None = None,
-        camera: str | None = None,
-        recipe: str | None = None,
-        age_ms: float = 0.0,
-        budget_ms: float | None = None,
-        pixel_format: str | None = None,
-        copy: bool = True,
-    ) -> int:
-        """Offer one frame and return its number, as `FrameSource.offer` does."""
-        return self.threaded.offer(
-            pixels,
-            trigger_id=trigger_id,
-            unit_id=unit_id,
-            camera=camera,
-            recipe=recipe,
-            age_ms=age_ms,
-            budget_ms=budget_ms,
-            pixel_format=pixel_format,
-            copy=copy,
-        )
-
-    def tombstone(
-        self, why: Given, *, trigger_id: int | None = None, unit_id: str | None = None
-    ) -> int:
-        """Report a frame that the camera did not give."""
-        return self.threaded.tombstone(why, trigger_id=trigger_id, unit_id=unit_id)
+        self.offer = self.threaded.offer
+        self.tombstone = self.threaded.tombstone
 
     async def settled(self, seq: int) -> Settlement:
         """
@@ -105,12 +73,7 @@ class AsyncFrameSource:
     async def __aenter__(self) -> AsyncFrameSource:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     def _hand_over(self, settlement: Settlement) -> None:

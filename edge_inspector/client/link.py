@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import zmq
 
 from edge_inspector.client.frames import Part
+from edge_inspector.errors import Misuse
 from edge_inspector.wire import sockets
 
 _HWM = 256
@@ -29,7 +30,7 @@ class Link:
         self._poller.register(self._ear.fileno(), zmq.POLLIN)
         try:
             self._socket = self._opened()
-        except BaseException:
+        except Misuse:
             self.close()
             raise
 
@@ -76,10 +77,6 @@ class Link:
 
     def _opened(self) -> zmq.Socket[bytes]:
         opened = sockets.open_socket(self._context, zmq.DEALER, hwm=_HWM, max_bytes=_MAX_REPLY)
-        try:
-            sockets.connect(opened, self.endpoint)
-        except BaseException:
-            opened.close(linger=0)
-            raise
+        sockets.connect(opened, self.endpoint)
         self._poller.register(opened, zmq.POLLIN)
         return opened

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Literal
 
 import zmq
 from numpy.typing import NDArray
 
 from edge_inspector import clock
-from edge_inspector.errors import Breakage, Misuse
+from edge_inspector.errors import Breakage, EdgeInspectorError, Misuse
 from edge_inspector.wire import plain, sockets, telemetry
 from edge_inspector.wire.telemetry import VerdictNote
 
@@ -56,7 +55,7 @@ class Publisher:
                 sockets.bind(self._socket, endpoint, ("0.0.0.0/0", "::/0"))
             else:
                 sockets.connect(self._socket, endpoint)
-        except BaseException:
+        except EdgeInspectorError:
             self._context.destroy(linger=0)
             raise
 
@@ -111,12 +110,7 @@ class Publisher:
     def __enter__(self) -> Publisher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -144,7 +138,7 @@ class Listener:
         self._socket.subscribe(telemetry.PREFIX + (f"{station}/".encode() if station else b""))
         try:
             sockets.connect(self._socket, endpoint)
-        except BaseException:
+        except EdgeInspectorError:
             self._context.destroy(linger=0)
             raise
 
@@ -180,12 +174,7 @@ class Listener:
     def __enter__(self) -> Listener:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import msgspec
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
-from edge_inspector.records import Committed, Verdict
+from edge_inspector.records import Committed, Verdict, chained
 
 NAME = "verdicts.db"
 SCHEMA_VERSION = 2
@@ -38,11 +37,6 @@ CHECK_LIMIT_NS = 1_000_000_000
 """quick_check of a large log is cut off here: READY is due in 3 s."""
 PREALLOCATED_BYTES = 8 * 1024 * 1024
 _VERDICT = msgspec.msgpack.Decoder(Verdict)
-
-
-def chained(previous: int, body: bytes) -> int:
-    """Running CRC-32 over the previous value, little-endian, and the body."""
-    return zlib.crc32(body, zlib.crc32(previous.to_bytes(4, "little")))
 
 
 def stored(vseq: int, body: bytes, chain: int) -> Committed:
@@ -74,7 +68,7 @@ def connect(path: Path, *, writable: bool) -> apsw.Connection:
                 raise StoreFault(
                     f"{path}: PRAGMA {name} is {found}, not {wanted}; use a local disk"
                 )
-    except BaseException:
+    except (apsw.Error, StoreFault):
         connection.close()
         raise
     return connection

@@ -31,7 +31,6 @@ from edge_inspector.outbox.log import (
     NAME,
     SCHEMA,
     Lock,
-    chained,
     check_schema,
     connect,
     fault,
@@ -40,7 +39,7 @@ from edge_inspector.outbox.log import (
     stored,
     sync_folder,
 )
-from edge_inspector.records import Committed, FrameHead, FrameKey, Verdict
+from edge_inspector.records import Committed, FrameHead, FrameKey, Verdict, chained
 
 FLOOR = "vseq.floor"
 FLOOR_STEP = 1_000_000

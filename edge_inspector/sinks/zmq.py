@@ -5,6 +5,7 @@ from __future__ import annotations
 import zmq
 
 from edge_inspector import settings
+from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.records import Committed
 from edge_inspector.wire import sockets, telemetry
 
@@ -20,7 +21,7 @@ class ZmqSink:
         self._socket = sockets.open_socket(self._context, zmq.PUB, hwm=_HWM)
         try:
             sockets.bind(self._socket, sink.endpoint)
-        except BaseException:
+        except EdgeInspectorError:
             self.close()
             raise
 

@@ -14,7 +14,7 @@ from edge_inspector.sources.link import Book, Link, Terms
 from edge_inspector.wire import assured
 from edge_inspector.wire.assured import Hello, Metadata, Nack
 from edge_inspector.wire.codes import NO_CLASS, Refusal, Type, Why
-from edge_inspector.wire.header import NO_EPOCH, VERSIONS, Header, digest
+from edge_inspector.wire.header import NO_EPOCH, VERSIONS, Header
 
 MAX_LINKS = 32
 MAX_BAD = 16
@@ -163,8 +163,9 @@ class Peers:
             refused = msgspec.structs.replace(about, type=Type.NACK)
             self.tell(link, Nack(why=Why.CONFLICT, detail=answer.text[:300]), refused)
         else:
-            settled = assured.Settled(answer.vseq, answer.text[:300])
-            self.tell(link, settled, _settled_header(about, answer, settled))
+            self.tell(
+                link, assured.Settled(answer.vseq, answer.text[:300]), _settled(about, answer)
+            )
 
     def beat(self, pulse: Pulse) -> None:
         """Core lives, and says how the station is."""
@@ -240,7 +241,7 @@ class Peers:
         return True
 
 
-def _settled_header(about: Header, answer: Answer, settled: assured.Settled) -> Header:
+def _settled(about: Header, answer: Answer) -> Header:
     return msgspec.structs.replace(
         about,
         type=Type.SETTLED,
@@ -249,5 +250,4 @@ def _settled_header(about: Header, answer: Answer, settled: assured.Settled) -> 
         pixel_format=answer.code,
         codec=answer.code ^ 0xFF,
         offset=answer.chain,
-        digest=digest(msgspec.msgpack.encode(settled)),
     )

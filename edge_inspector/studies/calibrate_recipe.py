@@ -180,9 +180,8 @@ def _replace(path: Path, text: str) -> None:
             os.fchmod(fd, mode)
             os.fsync(fd)
         Path(temporary).replace(path.resolve())
-    except BaseException:
-        Path(temporary).unlink()
-        raise
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _head(camera: str, product: str) -> FrameHead:

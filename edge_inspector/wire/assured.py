@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_inspector.errors import WireError
-from edge_inspector.records import Verdict
-from edge_inspector.wire.codes import Flag, Refusal, Type, Why
-from edge_inspector.wire.header import SIZE, Header, chained, digest, pack, unpack
+from edge_inspector.records import Verdict, chained
+from edge_inspector.wire.codes import Refusal, Type, Why
+from edge_inspector.wire.header import SIZE, Header, digest, pack, unpack
 
 MAX_METADATA = 4096
 MAX_PARTS = 3
@@ -253,11 +253,12 @@ def read(message: Message) -> Metadata:
 
 
 def build(metadata: Metadata, header: Header | None = None, payload: Part = b"") -> list[Part]:
-    """The parts of a message; lengths and, for a header not given, the type are filled in."""
-    kind = _TYPES[type(metadata)]
-    return assemble(
-        Header(type=kind) if header is None else header, _ENCODER.encode(metadata), payload
-    )
+    """The parts of a message; lengths, a SETTLED's digest and a type not given are filled in."""
+    header = Header(type=_TYPES[type(metadata)]) if header is None else header
+    body = _ENCODER.encode(metadata)
+    if header.type == Type.SETTLED:
+        header = msgspec.structs.replace(header, digest=digest(body))
+    return assemble(header, body, payload)
 
 
 def assemble(header: Header, metadata: bytes, payload: Part = b"") -> list[Part]:
@@ -291,8 +292,3 @@ def verify_verdict(message: Message, previous_chain: int | None) -> Verdict:
     if verdict.vseq != message.header.seq:
         raise WireError(f"verdict {verdict.vseq} came under number {message.header.seq}")
     return verdict
-
-
-def is_tombstone(header: Header) -> bool:
-    """Whether a FRAME comes without pixels."""
-    return header.has(Flag.TOMBSTONE)

@@ -133,9 +133,4 @@ def digest(data: bytes | memoryview) -> int:
     return int(xxhash.xxh3_64_intdigest(data))
 
 
-def chained(previous: int, body: bytes) -> int:
-    """Running CRC-32 over the previous value, little endian, and the body of a verdict."""
-    return zlib.crc32(body, zlib.crc32(previous.to_bytes(4, "little")))
-
-
 _TYPES = frozenset(Type)

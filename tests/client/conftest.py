@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from edge_inspector import clock
-from edge_inspector.records import Outcome, Reason, Verdict
+from edge_inspector.records import Outcome, Reason, Verdict, chained
 from edge_inspector.wire import assured
 from edge_inspector.wire.assured import (
     Accepted,
@@ -35,7 +35,7 @@ from edge_inspector.wire.assured import (
     Welcome,
 )  # fmt: skip
 from edge_inspector.wire.codes import TOMBSTONES, Flag, Type, Why, code_of
-from edge_inspector.wire.header import Header, chained, digest
+from edge_inspector.wire.header import Header, digest
 
 Answer = tuple[Outcome, Reason | None]
 PASS: Answer = (Outcome.PASS, None)
@@ -87,7 +87,7 @@ class PretendDaemon:
         self._parts.clear()
 
     def seqs(self, *, tombstones: bool = False) -> list[int]:
-        return [h.seq for h, _ in list(self.frames) if assured.is_tombstone(h) is tombstones]
+        return [h.seq for h, _ in list(self.frames) if h.has(Flag.TOMBSTONE) is tombstones]
 
     def _run(self) -> None:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as self._socket:
@@ -157,7 +157,7 @@ class PretendDaemon:
             nack = self.nacks[header.seq].pop(0)
             self._say(peer, Type.NACK, nack, seq=header.seq, epoch=header.epoch)
             return
-        if assured.is_tombstone(header):
+        if header.has(Flag.TOMBSTONE):
             assert facts.why is not None
             self._settle(peer, header, (Outcome.UNINSPECTED, TOMBSTONES[facts.why]))
             return

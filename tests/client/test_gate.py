@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from edge_inspector.client.gate import HARMLESS, Gate
 from edge_inspector.client.numbers import Numbers
-from edge_inspector.records import Outcome, Verdict
+from edge_inspector.records import Outcome, Verdict, chained
 from edge_inspector.wire import assured, codes
 from edge_inspector.wire.assured import Ack, Heartbeat, Replay, Run, Subscribed, Truncated
 from edge_inspector.wire.codes import CODES, Flag, Type, outcome_of
-from edge_inspector.wire.header import SIZE, Header, chained, digest
+from edge_inspector.wire.header import SIZE, Header, digest
 
 MS = 1_000_000
 NOW = 1_000_000 * MS

@@ -191,8 +191,8 @@ def test_a_payload_of_words_is_counted_in_bytes():
 
 
 def test_a_tombstone_is_known_by_its_flag():
-    assert assured.is_tombstone(Header(type=Type.FRAME, flags=Flag.TOMBSTONE))
-    assert not assured.is_tombstone(header.unpack(FRAME[0]))
+    assert Header(type=Type.FRAME, flags=Flag.TOMBSTONE).has(Flag.TOMBSTONE)
+    assert not header.unpack(FRAME[0]).has(Flag.TOMBSTONE)
 
 
 @pytest.mark.parametrize("previous", [CHAIN_BEFORE_FAIL, None])

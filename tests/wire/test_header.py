@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 
+from edge_inspector import records
 from edge_inspector.errors import WireError
 from edge_inspector.records import Outcome
 from edge_inspector.wire import codes, header
@@ -274,7 +275,7 @@ def test_flags_are_read_by_name():
 
 
 def test_the_chain_is_the_crc_of_the_previous_value_and_the_body():
-    assert header.chained(0x01020304, b"body") == zlib.crc32(b"\x04\x03\x02\x01body")
+    assert records.chained(0x01020304, b"body") == zlib.crc32(b"\x04\x03\x02\x01body")
 
 
 def test_a_header_cannot_be_changed():
