@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from edge_inspector import importer
 from edge_inspector.errors import Misuse
-from edge_inspector.models import ANOMALY_MODELS
-from edge_inspector.training.anomaly import Plan, Trained, train
 from edge_inspector.training.data import GoodCrops, read_good
 from edge_inspector.training.export import check_folder, write_engine
+from edge_inspector.training.plan import LOOPS, Plan, Trained
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     anomaly = kinds.add_parser("anomaly", help="learns from good images only")
     anomaly.add_argument("--data", type=Path, required=True, help="CSV or folder of images")
-    anomaly.add_argument("--model", required=True, help=", ".join(sorted(ANOMALY_MODELS)))
+    anomaly.add_argument("--model", required=True, help=", ".join(sorted(LOOPS)))
     anomaly.add_argument("--out", type=Path, required=True, metavar="ENGINE_DIR")
     anomaly.add_argument("--minutes", type=float, default=60.0, help="at most; the default is 60")
     anomaly.add_argument("--steps", type=int, default=50_000, help="at most, whatever the machine")
@@ -84,12 +84,14 @@ def _tell_data(crops: GoodCrops, console: Console) -> None:
 
 def _train(plan: Plan, crops: GoodCrops, console: Console) -> Trained:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    loop = importer.choose(LOOPS, plan.model, "model")
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("first steps", total=None)
-        return train(
+        trained: Trained = loop(
             plan,
             crops,
             lambda step, loss, best: progress.update(
                 task, description=f"step {step}  loss {loss:.4f}  held out, best {best:.4f}"
             ),
         )
+    return trained

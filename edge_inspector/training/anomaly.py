@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,8 +18,10 @@ from edge_inspector import clock, importer
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.models import ANOMALY_MODELS
 from edge_inspector.models.autoencoder import Autoencoder
+from edge_inspector.models.graph import EngineGraph
 from edge_inspector.models.heads import HEADS, CosineHead, ResidualHead
 from edge_inspector.training.data import GoodCrops, moved
+from edge_inspector.training.plan import Plan, Tick, Trained
 
 BATCH = 8
 RATES = (3e-3, 1e-3, 3e-4)
@@ -44,38 +45,6 @@ LARGEST_SAMPLE = 512
 """Good crops that the head learns from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to train; `minutes` and `steps` are bounds, training mostly ends by itself."""
-
-    model: str
-    seed: int = 0
-    minutes: float = 60.0
-    steps: int = 50_000
-    score: str | None = None
-    standardise: bool = False
-    threads: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A network and its head, with how training went; `losses` are of the held-out crops."""
-
-    network: Autoencoder
-    head: CosineHead | ResidualHead
-    score: str
-    steps: int
-    seconds: float
-    ended: str
-    losses: tuple[float, ...]
-    sound: bool = True
-    """False when the loss was no number at some step; the last good state was kept."""
-
-
-Tick = Callable[[int, float, float], None]
-"""Step, loss of the batch, best loss of the held-out crops."""
-
-
 def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: None) -> Trained:
     """Train until the plateau or the time's end; raises `DataError` when it never gets going."""
     torch.set_num_threads(plan.threads)
@@ -93,8 +62,7 @@ def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: No
         head.fit((x, network.reconstruct(x)) for x in prepared(network, sample))
     seconds = (clock.now_ns() - begun) / 1e9
     return Trained(
-        network.eval(),
-        head.eval(),
+        EngineGraph(network, head).eval(),
         score,
         steps,
         seconds,

@@ -16,17 +16,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from edge_inspector import bundle, clock, parity
 from edge_inspector.backends import open_first
 from edge_inspector.errors import Misuse, ParityError
 from edge_inspector.manifest import Challenge, Input, Manifest, Statistics
-from edge_inspector.models.autoencoder import Autoencoder
-from edge_inspector.models.heads import CosineHead, ResidualHead
 from edge_inspector.records import Pixels
-from edge_inspector.training.anomaly import Trained
 from edge_inspector.training.data import GoodCrops
+from edge_inspector.training.plan import Trained
 
 OPSET = 18
 RUNTIMES = ("onnxruntime", "openvino")
@@ -41,25 +39,10 @@ BLOBS = (1 / 24, 1 / 12, 1 / 6, 1 / 3)
 """Radii of the challenge's blob to try, of the crop's shorter side: the first that stands out."""
 
 
-class EngineGraph(nn.Module):
-    """uint8 crops to score and anomaly map: preprocessing, network, score and map in one."""
-
-    def __init__(self, network: Autoencoder, head: CosineHead | ResidualHead) -> None:
-        super().__init__()
-        self.network = network
-        self.head = head
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Score, float32 (n,), and anomaly map, uint8 (n, h', w'), of crops, uint8 (n, h, w, c)."""
-        x = self.network.prepare(crops)
-        score, anomaly_map = self.head(x, self.network.reconstruct(x))
-        return score, anomaly_map
-
-
 class TorchSession:
     """The graph where it was trained, as the reference of the parity gate."""
 
-    def __init__(self, graph: EngineGraph) -> None:
+    def __init__(self, graph: nn.Module) -> None:
         self._graph = graph.eval()
 
     def run(self, batch: Pixels) -> Mapping[str, NDArray[Any]]:
@@ -85,7 +68,7 @@ class Proof:
     differences: dict[str, parity.Parity]
 
 
-def to_onnx(graph: EngineGraph, shape: Input) -> bytes:
+def to_onnx(graph: nn.Module, shape: Input) -> bytes:
     """The graph as checked ONNX without external data, its batch free."""
     example = torch.zeros((2, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -122,7 +105,7 @@ def _forget_where(model: Any) -> None:
         del part.metadata_props[:]
 
 
-def prove(graph: EngineGraph, model: bytes, held_out: Pixels) -> Proof:
+def prove(graph: nn.Module, model: bytes, held_out: Pixels) -> Proof:
     """
     The same frozen crops through torch and every runtime; raises `ParityError` on disagreement.
 
@@ -204,7 +187,7 @@ def write_engine(
 ) -> Manifest:
     """Export, prove, and only then write and seal; raises `ParityError` or `Misuse`."""
     name, number = check_folder(folder)
-    graph = EngineGraph(trained.network, trained.head)
+    graph = trained.graph
     model = to_onnx(graph, crops.shape)
     proof = prove(graph, model, crops.held_out.numpy())
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,9 @@ import torch
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.manifest import Input
 from edge_inspector.training import anomaly
-from edge_inspector.training.anomaly import Plan, train
+from edge_inspector.training.anomaly import train
 from edge_inspector.training.data import GoodCrops, read_good
+from edge_inspector.training.plan import Plan
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_a_loss_that_is_no_number_ends_training_and_keeps_the_last_good_state(
     trained = train(plan(), crops)
     assert not trained.sound
     assert "nan at step 25" in trained.ended
-    assert all(p.isfinite().all() for p in trained.network.parameters())
+    assert all(p.isfinite().all() for p in trained.graph.parameters())
 
 
 def test_a_loss_that_never_was_a_number_is_an_error(units, monkeypatch):

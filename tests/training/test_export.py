@@ -9,12 +9,14 @@ import torch
 from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
 from edge_inspector.errors import Misuse, ParityError
+from edge_inspector.models.graph import EngineGraph
 from edge_inspector.models.heads import CosineHead
 from edge_inspector.parity import challenge
 from edge_inspector.studies.dataset import load_crop, read_items
 from edge_inspector.training import export
-from edge_inspector.training.anomaly import Plan, train
+from edge_inspector.training.anomaly import train
 from edge_inspector.training.data import read_good
+from edge_inspector.training.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +116,10 @@ def test_runtimes_that_disagree_stop_the_export(built, crops, tmp_path, monkeypa
 
 def test_an_engine_that_tells_nothing_apart_is_refused(built, crops, tmp_path):
     _, trained = built
-    dull = replace(trained, head=CosineHead(trained.network.cell))
-    dull.head.where = lambda x, decoded: (0 * x.mean(dim=(1, 2, 3)), 0 * x[:, :1])
+    network = trained.graph.network
+    head = CosineHead(network.cell)
+    head.where = lambda x, decoded: (0 * x.mean(dim=(1, 2, 3)), 0 * x[:, :1])
+    dull = replace(trained, graph=EngineGraph(network, head))
     with pytest.raises(ParityError, match="tells nothing apart"):
         export.write_engine(tmp_path / "e", dull, crops, model_name="x", seed=0)
 

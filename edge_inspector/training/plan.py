@@ -1,0 +1,52 @@
+"""What to train and what came of it: the same for every loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+LOOPS = {
+    "vae": "edge_inspector.training.anomaly:train",
+    "lean": "edge_inspector.training.anomaly:train",
+}
+"""Model name -> its loop, `(plan, crops, tick) -> Trained`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to train; `minutes` and `steps` are bounds, training mostly ends by itself."""
+
+    model: str
+    seed: int = 0
+    minutes: float = 60.0
+    steps: int = 50_000
+    score: str | None = None
+    standardise: bool = False
+    threads: int = 2
+    weights: Path | None = None
+    """File with a backbone's weights; None takes an installed package's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """
+    What an engine is made of, with how training went; `losses` are of the held-out crops.
+
+    `graph` takes uint8 crops (n, h, w, c) to score, float32 (n,), and anomaly map, uint8 (n, h', w').
+    """
+
+    graph: nn.Module
+    score: str
+    steps: int
+    seconds: float
+    ended: str
+    losses: tuple[float, ...]
+    sound: bool = True
+    """False when the loss was no number at some step; the last good state was kept."""
+
+
+Tick = Callable[[int, float, float], None]
+"""Step, loss of the batch, best loss of the held-out crops."""
