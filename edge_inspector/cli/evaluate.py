@@ -35,6 +35,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--baselines", action="store_true", help="AUROC of image size and of mean colour alone"
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report to OUT")
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        metavar="OUT.csv",
+        help="write the score of every image of this and of the validation split",
+    )
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -55,6 +61,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             threshold=args.threshold,
             overkill=args.overkill,
             tick=lambda done, total: progress.update(task, completed=done, total=total),
+            scores=args.scores,
         )
     if args.baselines:
         report["baselines"] = baselines(items, args.split)

@@ -6,6 +6,7 @@ Thresholds come from the validation split's good units, never from the split tha
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,9 +121,10 @@ def evaluate(
     threshold: float | None = None,
     overkill: float = 0.005,
     tick: Tick = lambda done, total: None,
+    scores: Path | None = None,
 ) -> dict[str, Any]:
     """
-    The report on one split, as `evaluate --json` writes it.
+    The report on one split, as `evaluate --json` writes it; `scores` as `write_scores` does.
 
     `threshold` in raw scores; without it the one that fails `overkill` of the validation split's
     good units. Raises `DataError` where images that are needed are missing.
@@ -135,6 +137,8 @@ def evaluate(
     total = len(tested) + len(validation)
     held_out = score_items(validation, target, lambda done, _: tick(done, total))
     scored = score_items(tested, target, lambda done, _: tick(len(validation) + done, total))
+    if scores is not None:
+        write_scores(scores, (scored,) if split == "val" else (held_out, scored))
     if not scored.items:
         raise DataError(f"none of the {len(tested)} images of split '{split}' could be scored")
     if threshold is None and not held_out.good_values.size:
@@ -158,6 +162,18 @@ def evaluate(
             name: float(np.percentile(scored.times_ms, q)) for name, q in (("p50", 50), ("p99", 99))
         },
     }
+
+
+def write_scores(path: Path, parts: Sequence[Scored]) -> None:
+    """Write path, label, split, raw score and 0 or 1 for uninspected; corrupt files have no row."""
+    with path.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(("path", "label", "split", "score", "uninspected"))
+        for part in parts:
+            for item, score in zip(part.items, part.scores, strict=True):
+                writer.writerow((item.path, item.label, item.split, repr(float(score)), 0))
+            for item in part.uninspected:
+                writer.writerow((item.path, item.label, item.split, "", 1))
 
 
 def figures(scored: Scored, threshold: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,31 @@ def test_corrupt_and_uninspected_images_are_counted_and_the_rest_scored(
     assert (report["corrupt"], report["images"]) == (1, 60)
     assert report["uninspected"] == {"good": 0, "bad": 1}
     assert report["auroc"] == plain["auroc"]
+
+
+def test_scores_are_kept_for_every_image_of_both_splits(
+    tiny_engine: Path, items: list[Item], tmp_path: Path
+) -> None:
+    white, kept = tmp_path / "white.png", tmp_path / "scores.csv"
+    cv2.imwrite(str(white), np.full((32, 32), 255, np.uint8))
+    with open_target(tiny_engine, ["openvino"]) as target:
+        report = evaluate([*items, Item(white, "dent", "test")], target, "test", scores=kept)
+        evaluate(items, target, "val", scores=tmp_path / "val.csv")
+    with kept.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 50 + 60 + 1
+    assert {row["path"] for row in rows if row["uninspected"] == "1"} == {str(white)}
+    good, bad = (
+        [
+            float(row["score"])
+            for row in rows
+            if row["split"] == "test" and row["score"] and (row["label"] == "good") is wanted
+        ]
+        for wanted in (True, False)
+    )
+    above = np.subtract.outer(bad, good)
+    assert report["auroc"] == pytest.approx(float((above > 0).mean() + (above == 0).mean() / 2))
+    assert len((tmp_path / "val.csv").read_text(encoding="utf-8").splitlines()) == 1 + 50
 
 
 def test_progress_reaches_the_end(tiny_engine: Path, items: list[Item]) -> None:
