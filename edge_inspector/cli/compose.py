@@ -11,14 +11,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_inspector.errors import DataError, Misuse
-from edge_inspector.simulator import package
+from edge_inspector.simulator import package, second
 from edge_inspector.simulator.compose import segment
-from edge_inspector.simulator.dataset import Plan, write_dataset
+from edge_inspector.simulator.dataset import Make, Plan, write_dataset
 from edge_inspector.simulator.defects import DEFECTS
-from edge_inspector.simulator.parts import Composed, Parts, Variation, compose
+from edge_inspector.simulator.parts import Parts, Variation, compose
 from edge_inspector.studies.dataset import read_image
 
 PAPER_KINDS = "missing,extra,pitch,size"
+KINDS = {"first": tuple(DEFECTS), "second": tuple(second.KINDS)}
+"""What each generator can draw."""
 
 
 def add_compose(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,18 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=int, default=200, help="good validation images")
     parser.add_argument("--good", type=int, default=300, help="good test images")
     parser.add_argument("--per-class", type=int, default=60, help="test images of each defect")
-    parser.add_argument("--kinds", default=PAPER_KINDS, help=f"of {','.join(DEFECTS)}")
+    parser.add_argument(
+        "--generator",
+        choices=KINDS,
+        default="first",
+        help="'second' draws in another way and is frozen: for tests, never for training defects",
+    )
+    unseen = ",".join(second.UNSEEN)
+    parser.add_argument(
+        "--kinds",
+        default=PAPER_KINDS,
+        help=f"'all', or some of {','.join(DEFECTS)}; the second generator has {unseen} too",
+    )
     parser.add_argument("--still", action="store_true", help="pose, light and noise do not vary")
     parser.add_argument("--seed", type=int, default=1)
 
@@ -39,22 +52,30 @@ def run_compose(args: argparse.Namespace) -> int:
     """Write the data set and say where it is."""
     if bool(args.photos) == args.simulated:
         raise Misuse("give photographs of good units, or --simulated, and not both")
-    parts = package.parts() if args.simulated else photographed(args.photos)
-    normal = Variation()
-    if args.still:
-        normal = Variation(normal.jitter_px, normal.size, 0.0, 0.0, 0.0, 0.0)
-    kinds = tuple(kind for kind in args.kinds.split(",") if kind)
+    make, balls = _generator(args)
+    known = KINDS[args.generator]
+    kinds = known if args.kinds == "all" else tuple(kind for kind in args.kinds.split(",") if kind)
     plan = Plan(args.train, args.validation, args.good, args.per_class, kinds)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("composing", total=plan.total)
-
-        def make(rng: np.random.Generator, label: str) -> Composed:
-            return compose(parts, rng, normal, label)
-
-        table = write_dataset(make, args.out, plan, args.seed, lambda: progress.advance(task))
-    print(f"{plan.total} images of {len(parts.centres)} balls: {table}")
+        table = write_dataset(
+            make, args.out, plan, args.seed, lambda: progress.advance(task), known
+        )
+    print(f"{plan.total} images of {balls} balls: {table}")
     return 0
+
+
+def _generator(args: argparse.Namespace) -> tuple[Make, int]:
+    """What makes an image of a label, and the number of its balls."""
+    normal = Variation()
+    if args.still:
+        normal = Variation(normal.jitter_px, normal.size, 0.0, 0.0, 0.0, 0.0)
+    if args.generator == "first":
+        parts = package.parts() if args.simulated else photographed(args.photos)
+        return lambda rng, label: compose(parts, rng, normal, label), len(parts.centres)
+    stage = second.rendered() if args.simulated else second.photographed(photographed(args.photos))
+    return lambda rng, label: second.compose(stage, rng, normal, label), len(stage.centres)
 
 
 def photographed(paths: list[Path]) -> Parts:

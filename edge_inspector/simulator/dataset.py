@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +44,24 @@ class Plan:
 
 
 def write_dataset(
-    make: Make, out: Path, plan: Plan, seed: int, tick: Callable[[], object] = lambda: None
+    make: Make,
+    out: Path,
+    plan: Plan,
+    seed: int,
+    tick: Callable[[], object] = lambda: None,
+    known: Collection[str] = DEFECTS,
 ) -> Path:
     """
     Write the images and return `out/data.csv`.
 
     Every image has a seed of its own, so that a larger plan begins with the same images.
-    Raises `DataError` for a folder that is not empty or a kind that is not known.
+    `known` are the kinds that `make` can draw. Raises `DataError` for a folder that is not empty
+    or a kind that is not known.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; give a new one with --out")
-    if unknown := [kind for kind in plan.kinds if kind not in DEFECTS]:
-        raise DataError(f"unknown defect '{unknown[0]}'; known: {', '.join(DEFECTS)}")
+    if unknown := [kind for kind in plan.kinds if kind not in known]:
+        raise DataError(f"unknown defect '{unknown[0]}'; known: {', '.join(known)}")
     rows: list[Row] = []
     truth: list[Sequence[object]] = []
     for group, (split, label, count) in enumerate(plan.rows()):
