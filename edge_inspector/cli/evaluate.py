@@ -14,6 +14,7 @@ from edge_inspector.errors import Misuse
 from edge_inspector.studies.dataset import SPLITS, read_items
 from edge_inspector.studies.evaluate import baselines, evaluate, open_target
 from edge_inspector.studies.metrics import rounded
+from edge_inspector.studies.ramps import RAMPS, ramps
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,14 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baselines", action="store_true", help="AUROC of image size and of mean colour alone"
     )
+    parser.add_argument(
+        "--ramps",
+        action="store_true",
+        help="recall and overkill while gain, blur, shift and tint grow, the threshold held still",
+    )
+    parser.add_argument(
+        "--ramp-images", type=int, default=1000, help="most images of each label (default 1000)"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report to OUT")
     parser.add_argument(
         "--scores",
@@ -47,6 +56,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Score, print, and keep the report where it was asked for."""
     if not 0 <= args.overkill < 1:
         raise Misuse(f"--overkill is {args.overkill:g}; it is a share, 0 or more and below 1")
+    if args.ramp_images < 1:
+        raise Misuse(f"--ramp-images is {args.ramp_images}; 1 or more are needed")
     items = read_items(args.data)
     console = Console(stderr=True)
     with (
@@ -54,15 +65,23 @@ def run_evaluate(args: argparse.Namespace) -> int:
         Progress(console=console, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task("images", total=None)
+
+        def tick(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
         report = evaluate(
             items,
             target,
             args.split,
             threshold=args.threshold,
             overkill=args.overkill,
-            tick=lambda done, total: progress.update(task, completed=done, total=total),
+            tick=tick,
             scores=args.scores,
         )
+        if args.ramps:
+            report["ramps"] = ramps(
+                items, target, args.split, report["threshold"], most=args.ramp_images, tick=tick
+            )
     if args.baselines:
         report["baselines"] = baselines(items, args.split)
     text = json.dumps(rounded(report, 9), indent=2)
@@ -90,6 +109,16 @@ def _print(report: dict[str, Any]) -> None:
     for label, figures in classes.items():
         recall = f", recall at 0.5 % overkill {at['per_class'][label]}" if at else ""
         print(f"  {label}: {figures['count']} images, AUROC {figures['auroc']}{recall}")
+    _print_ramps(report.get("ramps", {}))
     for name, value in report.get("baselines", {}).items():
         print(f"{name} {value}")
     print(f"latency ms p50 {report['latency_ms']['p50']} p99 {report['latency_ms']['p99']}")
+
+
+def _print_ramps(ramps: dict[str, Any]) -> None:
+    for name in RAMPS if ramps else ():
+        for figures in ({"step": 0, **ramps["still"]}, *ramps[name]):
+            print(
+                f"{name} {figures['step']:g}: recall {figures['recall']}, "
+                f"overkill {figures['overkill_rate']}, uninspected {figures['uninspected']}"
+            )

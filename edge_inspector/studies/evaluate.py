@@ -97,7 +97,7 @@ def score_items(items: Sequence[Item], target: Target, tick: Tick) -> Scored:
     """Score every image alone, timing each; broken files and units not inspected are set apart."""
     scored = Scored()
     for count, (item, crop) in enumerate(load_crops(items, target.shape, scored.corrupt)):
-        region = _whole(crop)
+        region = whole(crop)
         try:
             for _ in range(WARM_UP if count == 0 else 0):
                 target.scorer.score([region])
@@ -268,6 +268,7 @@ def _splits(items: Sequence[Item]) -> str:
     return ", ".join(sorted({item.split for item in items})) or "none"
 
 
-def _whole(pixels: Pixels) -> Crop:
+def whole(pixels: Pixels) -> Crop:
+    """An image that is one region."""
     box = (0, 0, pixels.shape[1], pixels.shape[0])
     return Crop(Roi("image", "main", box), pixels, box)
