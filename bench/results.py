@@ -1,0 +1,298 @@
+"""
+Runs the rows of a results table one after another, keeps what came out, and writes the page.
+
+A row whose result for the same commands and the same images is kept is not run again; a row that
+fails says so on the page. Nothing here trains or scores: each row is its own commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.results_page import write_page
+from edge_inspector import clock
+from edge_inspector.studies.facts import facts
+from edge_inspector.studies.metrics import rounded
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = ROOT / "bench/results_anomaly.toml"
+KEPT = ROOT / "bench/results/anomaly.jsonl"
+OUT = Path("results/anomaly")
+MADE = Path("results/data")
+EVALUATE = "edge-inspector evaluate {engine} --data {csv} --json {report} --scores {scores}"
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    # Without these glibc gives every large tensor back to the kernel: half of a step of the VAE.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+}
+"""What the children see besides: one thread, and memory that is kept."""
+TOLD = ("commit", "date", "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One training with what is scored from it: `rows` are title and engine, relative to `out`."""
+
+    table: str
+    name: str
+    data: str
+    seed: int
+    csv: Path
+    out: Path
+    train: str
+    rows: dict[str, str]
+    evaluate: str
+
+    @property
+    def title(self) -> str:
+        """As `--only` takes it, with what distinguishes it."""
+        return f"{self.table}/{self.name} on {self.data}, seed {self.seed}"
+
+    def key(self, row: str) -> tuple[str, str, str, int]:
+        """What a kept result is found by."""
+        return (self.table, row, self.data, self.seed)
+
+    def file(self, row: str, suffix: str) -> Path:
+        """Where a row's report or scores lie."""
+        return self.out / (re.sub(r"[^a-z0-9]+", "-", row.lower()) + suffix)
+
+    def commands(self, row: str) -> list[str]:
+        """What makes a row, as typed in the repository's folder."""
+        places = {"csv": self.csv, "out": self.out, "seed": self.seed, "data": self.data}
+        scored = {
+            "engine": self.out / self.rows[row],
+            "report": self.file(row, ".json"),
+            "scores": self.file(row, ".csv"),
+        }
+        texts = [self.train, self.evaluate] if self.train else [self.evaluate]
+        return [text.format(**places, **scored) for text in texts]
+
+
+def main() -> int:
+    """0 when every chosen row is there, 1 when some failed or were not run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", action="append", default=[], metavar="TABLE[/ROW[/DATA]]")
+    parser.add_argument("--minutes-each", type=float, default=15.0, help="limit of a command")
+    parser.add_argument("--again", action="store_true", help="run rows that are kept, too")
+    parser.add_argument("--page", action="store_true", help="write the page from what is kept")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    spec = tomlkit.parse(SPEC.read_text(encoding="utf-8")).unwrap()
+    kept = read_kept()
+    missed = 0
+    if not args.page:
+        missed = _run_all(spec, kept, args)
+    write_page(spec, list(read_kept().values()))
+    return 1 if missed else 0
+
+
+def read_kept() -> dict[tuple[str, str, str, int], dict[str, Any]]:
+    """The last result of every row."""
+    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
+    results = [json.loads(line) for line in lines]
+    return {(r["table"], r["row"], r["data"], r["seed"]): r for r in results}
+
+
+def units(spec: dict[str, Any], data: Path) -> Iterator[Unit]:
+    """Every training that the tables name, in their order."""
+    for run in spec["run"]:
+        for name in run["data"]:
+            source = spec["data"][name]
+            made = MADE / name / "data.csv"
+            for seed in run.get("seeds", [0]):
+                yield Unit(
+                    table=run["table"],
+                    name=run["name"],
+                    data=name,
+                    seed=seed,
+                    csv=made if "make" in source else data / source["needs"],
+                    out=OUT / run["table"] / name / run["name"] / str(seed),
+                    train=run.get("train", ""),
+                    rows=run.get("rows", {run["name"]: "engine"}),
+                    evaluate=run.get("evaluate", EVALUATE),
+                )
+
+
+def _run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) -> int:
+    """Rows that have no result at the end."""
+    chosen = [unit for unit in units(spec, args.data) if _chosen(unit, args.only)]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    digests: dict[str, str] = {}
+    missed = 0
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for unit in chosen:
+            progress.update(task, description=unit.title)
+            if unit.data not in digests:
+                digests[unit.data] = _made(spec["data"][unit.data], unit, args.data)
+            for result in _run_unit(unit, digests[unit.data], kept, args):
+                _keep(result)
+                console.print(
+                    f"{unit.table}/{result['row']} on {unit.data}, seed {unit.seed}: ", end=""
+                )
+                console.print(_short(result))
+                missed += result["outcome"] != "ok"
+            progress.advance(task)
+    return missed
+
+
+def _chosen(unit: Unit, only: list[str]) -> bool:
+    if not only:
+        return True
+    wholes = [(unit.table, name, unit.data) for name in (unit.name, *unit.rows)]
+    return any(
+        whole[: len(text.split("/"))] == tuple(text.split("/")) for text in only for whole in wholes
+    )
+
+
+def _made(source: dict[str, str], unit: Unit, data: Path) -> str:
+    """The digest of a data set, which is made first if need be; '' where its source is absent."""
+    needs = data / source["needs"]
+    if not needs.exists():
+        return ""
+    if "make" in source and not unit.csv.exists():
+        unit.csv.parent.parent.mkdir(parents=True, exist_ok=True)
+        problem = _run(
+            source["make"].format(needs=needs, folder=unit.csv.parent),
+            unit.csv.parent.parent / "log.txt",
+            15,
+        )
+        if problem:
+            return ""
+    return _digest(unit.csv)
+
+
+def _digest(csv: Path) -> str:
+    """sha256 of the table and of every file that it lists."""
+    text = csv.read_bytes()
+    whole = hashlib.sha256(text)
+    for line in text.decode("utf-8-sig").splitlines()[1:]:
+        file = csv.parent / line.split(",", 1)[0]
+        whole.update(file.read_bytes() if file.is_file() else b"absent")
+    return whole.hexdigest()
+
+
+def _run_unit(
+    unit: Unit, digest: str, kept: dict[Any, dict[str, Any]], args: Any
+) -> Iterator[dict[str, Any]]:
+    """The rows of a unit that had to be run."""
+    rows = [row for row in unit.rows if args.again or not _is_there(unit, row, digest, kept)]
+    if not rows:
+        return
+    problem = "" if digest else "not run: its data are not here"
+    log = unit.out / "log.txt"
+    begun = clock.now_ns()
+    if not problem:
+        unit.out.mkdir(parents=True, exist_ok=True)
+        if unit.train:
+            _clear(unit.out / "engine")
+            problem = _run(unit.commands(rows[0])[0], log, args.minutes_each)
+    seconds = (clock.now_ns() - begun) / 1e9
+    for row in rows:
+        trouble = problem or _run(unit.commands(row)[-1], log, args.minutes_each)
+        yield {
+            "table": unit.table,
+            "row": row,
+            "data": unit.data,
+            "seed": unit.seed,
+            "outcome": trouble or "ok",
+            "commands": unit.commands(row),
+            "digest": digest,
+            "train_seconds": round(seconds, 1) if unit.train else None,
+            **({} if trouble else _found(unit, row)),
+            "load": round(os.getloadavg()[0], 1),
+            **{name: value for name, value in facts().items() if name in TOLD},
+        }
+
+
+def _is_there(unit: Unit, row: str, digest: str, kept: dict[Any, dict[str, Any]]) -> bool:
+    old = kept.get(unit.key(row))
+    same = old is not None and (old["commands"], old["digest"]) == (unit.commands(row), digest)
+    return same and old is not None and old["outcome"] == "ok"
+
+
+def _found(unit: Unit, row: str) -> dict[str, Any]:
+    """What the commands wrote: the report, and how training went."""
+    report = json.loads(unit.file(row, ".json").read_text(encoding="utf-8"))
+    figures = unit.out / unit.rows[row] / "figures.json"
+    told = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
+    training = {
+        name: told[name] for name in ("steps", "seconds", "ended", "images") if name in told
+    }
+    return {"report": rounded(report, 6), "training": training}
+
+
+def _run(command: str, log: Path, minutes: float) -> str:
+    """Run a command to its end; '' or a sentence about what went wrong."""
+    words = shlex.split(command)
+    words[0] = {"python": sys.executable}.get(words[0], str(Path(sys.executable).parent / words[0]))
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {command}\n")
+        file.flush()
+        with subprocess.Popen(
+            ["nice", "-n", "5", *words],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **QUIET},
+            start_new_session=True,
+        ) as child:
+            try:
+                code = child.wait(minutes * 60)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                return f"failed: took more than {minutes:g} minutes"
+            except KeyboardInterrupt:
+                os.killpg(child.pid, signal.SIGINT)
+                child.wait(30)
+                raise
+    if code == 0:
+        return ""
+    told = log.read_text(encoding="utf-8").strip().splitlines()
+    return f"failed: {told[-1][:300]} (exit {code})"
+
+
+def _clear(folder: Path) -> None:
+    """Engines never change; a new try begins in an empty folder."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def _keep(result: dict[str, Any]) -> None:
+    """Put a result in place of the one before."""
+    kept = read_kept()
+    kept[(result["table"], result["row"], result["data"], result["seed"])] = result
+    KEPT.parent.mkdir(exist_ok=True)
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept.values())
+    draft = KEPT.with_suffix(".new")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(KEPT)
+
+
+def _short(result: dict[str, Any]) -> str:
+    if result["outcome"] != "ok":
+        return str(result["outcome"])
+    report = result["report"]
+    return f"AUROC {report['auroc']:.3f}, {report.get('latency_ms', {}).get('p50', 0):.2f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
