@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,8 @@ from edge_inspector.training.data import GoodCrops, read_good
 from edge_inspector.training.export import check_folder, write_engine
 from edge_inspector.training.plan import LOOPS, Plan, Trained
 
+SCORES = ("cosine", "elbo", "gradcon", "reconstruction", "residual")
+
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Arguments of `train`."""
@@ -25,8 +28,16 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     anomaly.add_argument("--out", type=Path, required=True, metavar="ENGINE_DIR")
     anomaly.add_argument("--minutes", type=float, default=60.0, help="at most; the default is 60")
     anomaly.add_argument("--steps", type=int, default=50_000, help="at most, whatever the machine")
+    anomaly.add_argument("--epochs", type=int, help="at most; default: the model's own, if any")
     anomaly.add_argument("--seed", type=int, default=0)
-    anomaly.add_argument("--score", choices=("cosine", "residual"), help="default: the model's own")
+    anomaly.add_argument("--score", choices=SCORES, help="default: the model's own")
+    anomaly.add_argument("--beta", type=float, help="weight of the divergence; beta-vae has 3")
+    anomaly.add_argument(
+        "--alpha", type=float, default=0.03, help="weight of gradcon's constraint in training"
+    )
+    anomaly.add_argument(
+        "--gamma", type=float, default=0.12, help="weight of gradcon's gradient term in the score"
+    )
     anomaly.add_argument("--size", type=int, help="side of the crops in px; default: by the data")
     anomaly.add_argument("--channels", type=int, choices=(1, 3), help="default: by the data")
     anomaly.add_argument("--square", action="store_true", help="cut to the centre square first")
@@ -43,6 +54,7 @@ def run_train(args: argparse.Namespace) -> int:
     """0 when an engine was written and training ended well, 1 when its loss broke on the way."""
     if args.minutes <= 0 or args.threads < 1:
         raise Misuse(f"--minutes {args.minutes:g}, --threads {args.threads}; both must be above 0")
+    _check_weights(args)
     check_folder(args.out)
     console = Console(stderr=True)
     crops = read_good(
@@ -57,6 +69,10 @@ def run_train(args: argparse.Namespace) -> int:
         score=args.score,
         standardise=args.standardise,
         threads=args.threads,
+        epochs=args.epochs,
+        beta=args.beta,
+        alpha=args.alpha,
+        gamma=args.gamma,
     )
     trained = _train(plan, crops, console)
     manifest = write_engine(args.out, trained, crops, model_name=args.model, seed=args.seed)
@@ -68,6 +84,13 @@ def run_train(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(json.loads((args.out / "figures.json").read_text(encoding="utf-8"))))
     return 0 if trained.sound else 1
+
+
+def _check_weights(args: argparse.Namespace) -> None:
+    for name in ("beta", "alpha", "gamma", "epochs"):
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise Misuse(f"--{name} {value:g}; it must be a number above 0")
 
 
 def _tell_data(crops: GoodCrops, console: Console) -> None:

@@ -1,49 +1,49 @@
 """
 From pixels and their reconstruction to the evidence: one score per crop and a map of where.
 
-Both heads keep the axes of the convolutions and end in sums and maxima: flattening a large map
+Heads keep the axes of the convolutions and end in sums and maxima: flattening a large map
 makes a runtime reorder it. `fit` learns from good crops what is usual; it is constant afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_inspector.models.autoencoder import Look
+
 USUAL = 64.0
 """Map value of the worst place of a usual good crop; 128 is three times as far out."""
 SMOOTHING = 3
 """Cells over which evidence is averaged, each way: about one ball of 256 px crops."""
-Pairs = Iterable[tuple[Tensor, Tensor]]
 
 
-class CosineHead(nn.Module):
-    """1 - cosine similarity of pixels and reconstruction: the score of the BGA paper."""
+Measure = Callable[[Look, int], tuple[Tensor, Tensor]]
+"""What a network made of crops, and the cell of the map, to score (n,) and evidence (n, 1, h', w')."""
 
-    def __init__(self, cell: int) -> None:
+
+class PlainHead(nn.Module):
+    """A score that has nothing to learn from good crops but the scale of its map."""
+
+    def __init__(self, cell: int, measure: Measure) -> None:
         super().__init__()
         self.cell = cell
+        self.measure = measure
         self.register_buffer("gain", torch.ones(()))
 
-    def fit(self, pairs: Pairs) -> None:
+    def fit(self, looks: Iterable[Look]) -> None:
         """Scale the map."""
-        peaks = torch.cat([self.where(x, decoded)[1].amax(dim=(1, 2, 3)) for x, decoded in pairs])
+        evidence = (smooth(self.measure(look, self.cell)[1]) for look in looks)
+        peaks = torch.cat([each.amax(dim=(1, 2, 3)) for each in evidence])
         self.gain = USUAL / peaks.median().clamp(min=1e-12)
 
-    def where(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
-        """Score (n,) and evidence (n, 1, h', w')."""
-        # |a/|a| - b/|b||² / 2 is 1 - cosine without the difference of two numbers near 1.
-        distance = (_unit(x) - _unit(decoded)).square()
-        score = 0.5 * distance.sum(dim=(1, 2, 3))
-        return score, _smooth(_cells(distance, self.cell))
-
-    def forward(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, look: Look) -> tuple[Tensor, Tensor]:
         """Score, float32 (n,), and anomaly map, uint8 (n, h', w')."""
-        score, evidence = self.where(x, decoded)
-        return score, _eight_bit(evidence * self.gain)
+        score, evidence = self.measure(look, self.cell)
+        return score, eight_bit(smooth(evidence) * self.gain)
 
 
 class Usual(nn.Module):
@@ -73,7 +73,7 @@ class Usual(nn.Module):
 
     def level(self, residual: Tensor) -> Tensor:
         """Root of the weighted mean square around each cell."""
-        squares = _smooth(_cells(residual * residual * self.weight, self.cell))
+        squares = smooth(cells(residual * residual * self.weight, self.cell))
         return torch.sqrt(squares + 1e-12)
 
     def forward(self, residual: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ class ResidualHead(nn.Module):
         for name in ("picture", "gain"):
             self.register_buffer(name, torch.ones(()))
 
-    def fit(self, pairs: Pairs) -> None:
+    def fit(self, looks: Iterable[Look]) -> None:
         """Learn what is usual from (pixels, reconstruction) of good crops."""
-        kept = list(pairs)
+        kept = [(look.x, look.decoded) for look in looks]
         self.picture = _mean(x for x, _ in kept)
         self.reconstructed.fit([x - decoded for x, decoded in kept])
         self.plain.fit([x - self.picture for x, _ in kept])
@@ -110,33 +110,24 @@ class ResidualHead(nn.Module):
         evidence = torch.maximum(self.reconstructed(x - decoded), self.plain(x - self.picture))
         return evidence.amax(dim=(1, 2, 3)), evidence
 
-    def forward(self, x: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, look: Look) -> tuple[Tensor, Tensor]:
         """Score, float32 (n,), and anomaly map, uint8 (n, h', w')."""
-        score, evidence = self.where(x, decoded)
-        return score, _eight_bit(evidence * self.gain)
+        score, evidence = self.where(look.x, look.decoded)
+        return score, eight_bit(evidence * self.gain)
 
 
-HEADS: dict[str, type[CosineHead] | type[ResidualHead]] = {
-    "cosine": CosineHead,
-    "residual": ResidualHead,
-}
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x * torch.rsqrt((x * x).sum(dim=(1, 2, 3), keepdim=True) + 1e-12)
-
-
-def _cells(x: Tensor, cell: int) -> Tensor:
+def cells(x: Tensor, cell: int) -> Tensor:
     """Mean over planes and over cells of `cell` steps, (n, 1, h', w')."""
     planes = x.mean(dim=1, keepdim=True)
     return functional.avg_pool2d(planes, cell) if cell > 1 else planes
 
 
-def _smooth(x: Tensor) -> Tensor:
+def smooth(x: Tensor) -> Tensor:
+    """Mean over neighbouring cells."""
     return functional.avg_pool2d(x, SMOOTHING, stride=1, padding=SMOOTHING // 2)
 
 
-def _eight_bit(evidence: Tensor) -> Tensor:
+def eight_bit(evidence: Tensor) -> Tensor:
     """Bent towards 255, so that a large defect still has one worst place."""
     level = evidence.clamp(min=0)
     return (255 * level / (level + (255 - USUAL)) + 0.5).squeeze(1).to(torch.uint8)

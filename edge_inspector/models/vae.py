@@ -19,6 +19,7 @@ class Vae(Autoencoder):
     """Crops as pixels in 0..1, (n, c, h, w), and their reconstruction from two numbers."""
 
     default_score = "cosine"
+    scores = ("cosine", "elbo", "reconstruction", "residual")
     cell = 4
 
     def __init__(self, height: int, width: int, channels: int, *, standardise: bool) -> None:

@@ -11,6 +11,9 @@ from torch import nn
 LOOPS = {
     "vae": "edge_inspector.training.anomaly:train",
     "lean": "edge_inspector.training.anomaly:train",
+    "solder-vae": "edge_inspector.training.anomaly:train",
+    "beta-vae": "edge_inspector.training.anomaly:train",
+    "cae": "edge_inspector.training.anomaly:train",
 }
 """Model name -> its loop, `(plan, crops, tick) -> Trained`."""
 
@@ -28,6 +31,14 @@ class Plan:
     threads: int = 2
     weights: Path | None = None
     """File with a backbone's weights; None takes an installed package's."""
+    epochs: int | None = None
+    """A bound too; None takes the network's own, if it has one."""
+    beta: float | None = None
+    """Weight of the divergence; None takes the network's own."""
+    alpha: float = 0.03
+    """Weight of the gradient constraint in training, for the score gradcon (Kwon et al.)."""
+    gamma: float = 0.12
+    """Weight of the gradient term in the score gradcon (Kwon et al.)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from edge_inspector.models.heads import USUAL, CosineHead, ResidualHead
+from edge_inspector.models.autoencoder import Look
+from edge_inspector.models.heads import USUAL, ResidualHead
 from edge_inspector.models.lean import GREY, Lean
+from edge_inspector.models.measures import cosine
 from edge_inspector.models.vae import Vae
 
 NETWORKS = pytest.mark.parametrize("network", [Vae, Lean])
@@ -71,9 +73,9 @@ def test_cosine_score_is_one_minus_the_cosine():
     x, decoded = (
         torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
     )
-    score, _ = CosineHead(cell=4).where(x, decoded)
-    cosine = torch.nn.functional.cosine_similarity(x.flatten(1), decoded.flatten(1))
-    torch.testing.assert_close(score, 1 - cosine, rtol=1e-4, atol=1e-6)
+    score, _ = cosine(Look(x, decoded), 4)
+    similarity = torch.nn.functional.cosine_similarity(x.flatten(1), decoded.flatten(1))
+    torch.testing.assert_close(score, 1 - similarity, rtol=1e-4, atol=1e-6)
 
 
 def usual_pairs(n=64):
@@ -87,23 +89,25 @@ def usual_pairs(n=64):
 def test_residual_is_measured_against_what_is_usual_at_its_place():
     x, decoded = usual_pairs()
     head = ResidualHead(cell=1)
-    head.fit([(x, decoded)])
+    head.fit([Look(x, decoded)])
     quiet, restless = torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16, 16)
     quiet[0, :, 3, 3] = 6.0
     restless[0, :, 12, 3] = 6.0
-    quiet_score, restless_score = (head(each, decoded[:1])[0].item() for each in (quiet, restless))
+    quiet_score, restless_score = (
+        head(Look(each, decoded[:1]))[0].item() for each in (quiet, restless)
+    )
     assert quiet_score > 3 * max(restless_score, 0.1)
 
 
 def test_the_map_peaks_where_the_residual_is_and_shows_good_crops_as_usual():
     x, decoded = usual_pairs()
     head = ResidualHead(cell=1)
-    head.fit([(x, decoded)])
-    _, usual = head(x, decoded)
+    head.fit([Look(x, decoded)])
+    _, usual = head(Look(x, decoded))
     assert abs(usual.amax(dim=(1, 2)).float().median().item() - USUAL) <= 2
     odd = x[:1].clone()
     odd[0, :, 4, 10] += 20
-    _, found = head(odd, decoded[:1])
+    _, found = head(Look(odd, decoded[:1]))
     row, column = divmod(int(found[0].flatten().argmax()), 16)
     assert abs(row - 4) <= 1
     assert abs(column - 10) <= 1
@@ -113,8 +117,8 @@ def test_the_map_peaks_where_the_residual_is_and_shows_good_crops_as_usual():
 def test_what_a_network_reconstructs_too_well_is_still_found():
     x, decoded = usual_pairs()
     head = ResidualHead(cell=1)
-    head.fit([(x, decoded)])
+    head.fit([Look(x, decoded)])
     odd = x[:1].clone()
     odd[0, :, 4, 10] += 20
-    score, _ = head(odd, odd)
-    assert score.item() > 3 * head(x, decoded)[0].max().item()
+    score, _ = head(Look(odd, odd))
+    assert score.item() > 3 * head(Look(x, decoded))[0].max().item()

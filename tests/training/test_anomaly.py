@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.manifest import Input
+from edge_inspector.models.lean import Lean
 from edge_inspector.training import anomaly
 from edge_inspector.training.anomaly import train
 from edge_inspector.training.data import GoodCrops, read_good
@@ -22,12 +24,14 @@ def plan(model="lean", **more):
     return Plan(model, threads=1, **more)
 
 
+def hurry(monkeypatch, **more):
+    monkeypatch.setattr(Lean, "schedule", replace(Lean.schedule, **more))
+
+
 @pytest.fixture
 def brief(monkeypatch):
     """A schedule that is over in 60 steps."""
-    monkeypatch.setattr(anomaly, "ROUND", 10)
-    monkeypatch.setattr(anomaly, "PATIENCE", 1)
-    monkeypatch.setattr(anomaly, "WARM_STEPS", 10)
+    hurry(monkeypatch, round_steps=10, patience=1, warm_steps=10)
 
 
 @pytest.mark.parametrize("model", ["lean", "vae"])
@@ -48,14 +52,14 @@ def test_training_ends_with_its_minutes(units):
 
 
 def test_training_stops_by_itself(units, brief, monkeypatch):
-    monkeypatch.setattr(anomaly, "RATES", (1e-9, 1e-9))
+    hurry(monkeypatch, rates=(1e-9, 1e-9))
     trained = train(plan(), read_good(units, 0))
     assert trained.ended == "the held-out loss no longer fell"
     assert trained.steps <= 60
 
 
 def test_a_seed_reproduces_the_engine(units, brief, monkeypatch):
-    monkeypatch.setattr(anomaly, "RATES", (1e-9,))
+    hurry(monkeypatch, rates=(1e-9,))
     crops = read_good(units, 0)
     first, again, other = (train(plan(seed=seed), crops) for seed in (3, 3, 4))
     assert first.losses == again.losses
@@ -101,7 +105,7 @@ def test_crops_that_are_all_the_same_still_train(brief):
 
 def test_unknown_models_and_scores_are_named(units):
     crops = read_good(units, 0)
-    with pytest.raises(Misuse, match="unknown model 'gan'; known: lean, vae"):
+    with pytest.raises(Misuse, match=r"unknown model 'gan'; known: .*lean.*vae"):
         train(plan("gan"), crops)
-    with pytest.raises(Misuse, match="unknown score 'ssim'; known: cosine, residual"):
+    with pytest.raises(Misuse, match="'lean' gives no score 'ssim'; it gives cosine, rec"):
         train(plan(score="ssim"), crops)

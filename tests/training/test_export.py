@@ -10,7 +10,7 @@ from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
 from edge_inspector.errors import Misuse, ParityError
 from edge_inspector.models.graph import EngineGraph
-from edge_inspector.models.heads import CosineHead
+from edge_inspector.models.heads import PlainHead
 from edge_inspector.parity import challenge
 from edge_inspector.studies.dataset import load_crop, read_items
 from edge_inspector.training import export
@@ -117,8 +117,9 @@ def test_runtimes_that_disagree_stop_the_export(built, crops, tmp_path, monkeypa
 def test_an_engine_that_tells_nothing_apart_is_refused(built, crops, tmp_path):
     _, trained = built
     network = trained.graph.network
-    head = CosineHead(network.cell)
-    head.where = lambda x, decoded: (0 * x.mean(dim=(1, 2, 3)), 0 * x[:, :1])
+    head = PlainHead(
+        network.cell, lambda look, cell: (0 * look.x.mean(dim=(1, 2, 3)), 0 * look.x[:, :1])
+    )
     dull = replace(trained, graph=EngineGraph(network, head))
     with pytest.raises(ParityError, match="tells nothing apart"):
         export.write_engine(tmp_path / "e", dull, crops, model_name="x", seed=0)
