@@ -7,9 +7,7 @@ over. What was best on the held-out crops is kept.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -24,14 +22,13 @@ from edge_inspector.models.gradcon import Constraint
 from edge_inspector.models.graph import EngineGraph
 from edge_inspector.models.heads import PlainHead, ResidualHead
 from edge_inspector.models.measures import MEASURES, gradcon
+from edge_inspector.training.checkpoint import Keeper, State
 from edge_inspector.training.data import GoodCrops, moved
 from edge_inspector.training.plan import Plan, Tick, Trained
+from edge_inspector.training.plateau import Plateau, prepared
 
-LEAST_GAIN = 1e-3
-"""Share of the held-out loss by which it must fall to count as better."""
-LOOKED_AT = 96
-"""Held-out crops that each look takes, so that looking costs a tenth of learning."""
 BROKEN = "the loss was"
+SETTLED = "the held-out loss no longer fell"
 SMALL_SET = 500
 """Crops below which the set is widened by small motions."""
 LARGEST_SAMPLE = 512
@@ -45,21 +42,19 @@ def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: No
     network = _network(plan, crops.shape)
     score = plan.score or network.default_score
     head = _head(score, network, plan)
-    begun = clock.now_ns()
-    steps, ended, losses = _descend(network, plan, crops, begun, tick)
+    course = _descend(network, plan, crops, tick)
     network.eval()
     with torch.no_grad():
         sample = crops.train[:: max(math.ceil(len(crops.train) / LARGEST_SAMPLE), 1)]
         head.fit(network.look(x) for x in prepared(network, sample))
-    seconds = (clock.now_ns() - begun) / 1e9
     return Trained(
         EngineGraph(network, head).eval(),
         score,
-        steps,
-        seconds,
-        ended,
-        tuple(losses),
-        not ended.startswith(BROKEN),
+        course.steps,
+        course.taken_ns / 1e9,
+        course.ended,
+        tuple(course.plateau.losses),
+        not course.ended.startswith(BROKEN),
     )
 
 
@@ -91,81 +86,112 @@ def _head(score: str, network: Autoencoder, plan: Plan) -> PlainHead | ResidualH
     return PlainHead(network.cell, MEASURES[score])
 
 
-def _descend(
-    network: Autoencoder, plan: Plan, crops: GoodCrops, begun: int, tick: Tick
-) -> tuple[int, str, list[float]]:
-    """Steps taken, why they ended, and the held-out losses; the best state is left in `network`."""
-    schedule = network.schedule
-    generator = torch.Generator().manual_seed(plan.seed)
-    network.start(_mean(network, crops.train))
-    optimiser = torch.optim.Adam(network.parameters(), weight_decay=schedule.weight_decay)
-    epoch = math.ceil(len(crops.train) / schedule.batch)
-    plateau = Plateau(schedule)
-    step, ended = 0, ""
-    for step, batch in enumerate(_batches(crops.train, schedule, generator), start=1):
-        rate = schedule.rates[min(plateau.falls, len(schedule.rates) - 1)]
-        optimiser.param_groups[0]["lr"] = rate * min(1.0, step / schedule.first_steps)
+def _descend(network: Autoencoder, plan: Plan, crops: GoodCrops, tick: Tick) -> Course:
+    """Training from its start or its checkpoint to its end; the best state is left in `network`."""
+    course = Course(network, plan, crops)
+    with Keeper(plan.part, plan.identity(crops.digest), resume=plan.resume) as keeper:
+        if (state := keeper.state()) is not None:
+            course.restore(state)
+        while not course.ended:
+            loss = course.advance()
+            if math.isfinite(loss):
+                tick(course.steps, loss, course.plateau.best)
+            keeper.after_step(course.state, last=bool(course.ended))
+    if course.plateau.state is None:
+        raise DataError(
+            f"{course.ended}, before anything was learned; look at the images, or --seed"
+        )
+    network.load_state_dict(course.plateau.state)
+    return course
+
+
+class Course:
+    """A training under way: everything that its next step depends on."""
+
+    def __init__(self, network: Autoencoder, plan: Plan, crops: GoodCrops) -> None:
+        self.network, self.plan, self.crops = network, plan, crops
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        network.start(_mean(network, crops.train))
+        self.optimiser = torch.optim.Adam(
+            network.parameters(), weight_decay=network.schedule.weight_decay
+        )
+        self.plateau = Plateau(network.schedule)
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.steps, self.ended = 0, ""
+        self._begun = clock.now_ns()
+
+    @property
+    def taken_ns(self) -> int:
+        """Time spent, what came before a restoration included."""
+        return clock.now_ns() - self._begun
+
+    def state(self) -> State:
+        """What `restore` takes."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "plateau": vars(self.plateau) | {"schedule": None},
+            "order": self.order,
+            "steps": self.steps,
+            "ended": self.ended,
+            "taken_ns": self.taken_ns,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from there; a bound that ended it may have been raised since."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        vars(self.plateau).update(state["plateau"] | {"schedule": self.network.schedule})
+        self.order, self.steps = state["order"], state["steps"]
+        self._begun = clock.now_ns() - state["taken_ns"]
+        final = state["ended"].startswith((SETTLED, BROKEN))
+        self.ended = state["ended"] if final else self._bound()
+
+    def advance(self) -> float:
+        """One step, and a look where one is due; the loss of the batch."""
+        schedule = self.network.schedule
+        rate = schedule.rates[min(self.plateau.falls, len(schedule.rates) - 1)]
+        batch = self._batch(schedule)
+        step = self.steps = self.steps + 1
+        self.optimiser.param_groups[0]["lr"] = rate * min(1.0, step / schedule.first_steps)
         warmth = min(1.0, step / schedule.warm_steps)
-        loss = _step(network, optimiser, batch, generator, warmth)
+        loss = _step(self.network, self.optimiser, batch, self.generator, warmth)
         if not math.isfinite(loss):
-            ended = f"{BROKEN} {loss} at step {step}, the best state before is kept"
-            break
-        tick(step, loss, plateau.best)
-        bound = _bound(plan, schedule, step, epoch, clock.now_ns() - begun)
-        if step % (schedule.round_steps or epoch) and not bound:
-            continue
-        done = plateau.look(network, crops.held_out, warm=step >= schedule.warm_steps)
-        ended = "the held-out loss no longer fell" if done else bound
-        if ended:
-            break
-    if plateau.state is None:
-        raise DataError(f"{ended}, before anything was learned; look at the images, or --seed")
-    network.load_state_dict(plateau.state)
-    return step, ended, plateau.losses
+            self.ended = f"{BROKEN} {loss} at step {step}, the best state before is kept"
+            return loss
+        self.ended = self._bound()
+        if step % (schedule.round_steps or self._epoch) == 0 or self.ended:
+            warm = step >= schedule.warm_steps
+            if self.plateau.look(self.network, self.crops.held_out, warm=warm):
+                self.ended = SETTLED
+        return loss
 
+    @property
+    def _epoch(self) -> int:
+        """Steps."""
+        return math.ceil(len(self.crops.train) / self.network.schedule.batch)
 
-def _bound(plan: Plan, schedule: Schedule, step: int, epoch: int, taken_ns: int) -> str:
-    """The bound that was reached, in words."""
-    if taken_ns > plan.minutes * 60e9:
-        return f"the {plan.minutes:g} minutes were over"
-    epochs = plan.epochs or schedule.epochs
-    if epochs is not None and step >= epochs * epoch:
-        return f"the {epochs} epochs were over"
-    return f"the {plan.steps} steps were taken" if step >= plan.steps else ""
+    def _batch(self, schedule: Schedule) -> Tensor:
+        """The next crops, in another order every epoch."""
+        if not len(self.order):
+            self.order = torch.randperm(len(self.crops.train), generator=self.generator)
+        batch = self.crops.train[self.order[: schedule.batch]]
+        self.order = self.order[schedule.batch :].clone()
+        if schedule.flip:
+            batch = _flipped(batch, self.generator)
+        return moved(batch, self.generator) if len(self.crops.train) < SMALL_SET else batch
 
-
-class Plateau:
-    """Watches the held-out loss: keeps the best state, counts how often the loss ceased to fall."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.best = math.inf
-        self.falls = 0
-        self.losses: list[float] = []
-        self.state: dict[str, Tensor] | None = None
-        self._stale = 0
-
-    def look(self, network: Autoencoder, held_out: Tensor, *, warm: bool) -> bool:
-        """True when the last rate has come to its plateau."""
-        network.eval()
-        with torch.no_grad():
-            held_out = held_out[:LOOKED_AT]
-            batches = [network.elbo(x, None).item() for x in prepared(network, held_out)]
-        network.train()
-        loss = sum(batches) / len(batches)
-        self.losses.append(loss)
-        better = self.state is None or loss < self.best - LEAST_GAIN * abs(self.best)
-        if better and math.isfinite(loss):
-            self.best, self._stale = loss, 0
-            self.state = copy.deepcopy(network.state_dict())
-            return False
-        self._stale += 1 if warm else 0
-        if self._stale < self.schedule.patience:
-            return False
-        self.falls, self._stale = self.falls + 1, 0
-        if self.state is not None:
-            network.load_state_dict(self.state)
-        return self.falls >= len(self.schedule.rates)
+    def _bound(self) -> str:
+        """The bound that was reached, in words."""
+        if self.taken_ns > self.plan.minutes * 60e9:
+            return f"the {self.plan.minutes:g} minutes were over"
+        epochs = self.plan.epochs or self.network.schedule.epochs
+        if epochs is not None and self.steps >= epochs * self._epoch:
+            return f"the {epochs} epochs were over"
+        over = self.steps >= self.plan.steps
+        return f"the {self.plan.steps} steps were taken" if over else ""
 
 
 def _step(
@@ -190,26 +216,10 @@ def _step(
     return loss.item()
 
 
-def prepared(network: Autoencoder, crops: Tensor) -> Iterator[Tensor]:
-    """Crops as the network sees them, in batches small enough for any memory."""
-    for batch in torch.split(crops, 32):
-        yield network.prepare(batch)
-
-
 def _mean(network: Autoencoder, crops: Tensor) -> Tensor:
     with torch.no_grad():
         sums = [batch.sum(dim=0) for batch in prepared(network, crops)]
         return torch.stack(sums).sum(dim=0) / len(crops)
-
-
-def _batches(crops: Tensor, schedule: Schedule, generator: torch.Generator) -> Iterator[Tensor]:
-    """Shuffled batches, without end."""
-    while True:
-        for chosen in torch.split(torch.randperm(len(crops), generator=generator), schedule.batch):
-            batch = crops[chosen]
-            if schedule.flip:
-                batch = _flipped(batch, generator)
-            yield moved(batch, generator) if len(crops) < SMALL_SET else batch
 
 
 def _flipped(batch: Tensor, generator: torch.Generator) -> Tensor:

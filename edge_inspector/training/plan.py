@@ -39,6 +39,18 @@ class Plan:
     """Weight of the gradient constraint in training, for the score gradcon (Kwon et al.)."""
     gamma: float = 0.12
     """Weight of the gradient term in the score gradcon (Kwon et al.)."""
+    part: Path | None = None
+    """Folder for the checkpoints; None keeps none."""
+    resume: bool = False
+    """Go on from the checkpoint in `part`."""
+
+    def identity(self, digest: str) -> str:
+        """What a checkpoint must have been made of, to go on from it; bounds may differ."""
+        constraint = f"gradcon {self.alpha:g}" if self.score == "gradcon" else "no constraint"
+        return (
+            f"{self.model}, seed {self.seed}, standardise {self.standardise}, beta {self.beta}, "
+            f"{constraint}, images {digest[:16]}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
