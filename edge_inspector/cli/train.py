@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edge_inspector import importer
 from edge_inspector.errors import Misuse
+from edge_inspector.training.checkpoint import part_of
 from edge_inspector.training.data import GoodCrops, read_good
 from edge_inspector.training.export import check_folder, write_engine
 from edge_inspector.training.plan import LOOPS, Plan, Trained
@@ -30,7 +32,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     anomaly.add_argument("--steps", type=int, default=50_000, help="at most, whatever the machine")
     anomaly.add_argument("--epochs", type=int, help="at most; default: the model's own, if any")
     anomaly.add_argument("--seed", type=int, default=0)
-    anomaly.add_argument("--score", choices=SCORES, help="default: the model's own")
+    anomaly.add_argument(
+        "--score",
+        type=_scores,
+        default=(None,),
+        help=f"of {', '.join(SCORES)}; default: the model's own; several, with commas between, "
+        "make one engine each of one training, ENGINE_DIR/SCORE",
+    )
     anomaly.add_argument("--beta", type=float, help="weight of the divergence; beta-vae has 3")
     anomaly.add_argument(
         "--alpha", type=float, default=0.03, help="weight of gradcon's constraint in training"
@@ -47,6 +55,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="take each crop's own brightness and contrast out",
     )
     anomaly.add_argument("--threads", type=int, default=2)
+    anomaly.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint of a run that was cut off"
+    )
     anomaly.add_argument("--json", action="store_true", help="print the figures as one object")
 
 
@@ -55,35 +66,73 @@ def run_train(args: argparse.Namespace) -> int:
     if args.minutes <= 0 or args.threads < 1:
         raise Misuse(f"--minutes {args.minutes:g}, --threads {args.threads}; both must be above 0")
     _check_weights(args)
-    check_folder(args.out)
+    folders = {
+        score: folder
+        for score, folder in _folders(args).items()
+        if not (args.resume and (folder / "manifest.toml").exists())
+    }
+    for folder in folders.values():
+        check_folder(folder)
     console = Console(stderr=True)
     crops = read_good(
         args.data, args.seed, size=args.size, channels=args.channels, square=args.square
     )
     _tell_data(crops, console)
+    try:
+        sound = [_make(args, score, out, crops, console) for score, out in folders.items()]
+    except KeyboardInterrupt:
+        console.print(f"{part_of(args.out)} keeps the state; --resume with the same words goes on")
+        raise
+    shutil.rmtree(part_of(args.out), ignore_errors=True)
+    return 0 if all(sound) else 1
+
+
+def _folders(args: argparse.Namespace) -> dict[str | None, Path]:
+    """Score -> the folder of its engine."""
+    if len(args.score) == 1:
+        return {args.score[0]: args.out}
+    if "gradcon" in args.score:
+        raise Misuse("--score gradcon trains under its own constraint; give it alone")
+    return {score: args.out / score for score in args.score}
+
+
+def _scores(text: str) -> tuple[str, ...]:
+    """The scores of `--score`."""
+    scores = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [score for score in scores if score not in SCORES]:
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(SCORES)}")
+    return scores
+
+
+def _make(
+    args: argparse.Namespace, score: str | None, out: Path, crops: GoodCrops, console: Console
+) -> bool:
+    """Train, or go on from the training of the score before, and write one engine."""
     plan = Plan(
         args.model,
         seed=args.seed,
         minutes=args.minutes,
         steps=args.steps,
-        score=args.score,
+        score=score,
         standardise=args.standardise,
         threads=args.threads,
         epochs=args.epochs,
         beta=args.beta,
         alpha=args.alpha,
         gamma=args.gamma,
+        part=part_of(args.out),
+        resume=args.resume or score != args.score[0],
     )
     trained = _train(plan, crops, console)
-    manifest = write_engine(args.out, trained, crops, model_name=args.model, seed=args.seed)
+    manifest = write_engine(out, trained, crops, model_name=args.model, seed=args.seed)
     console.print(
-        f"{args.out}: {trained.steps} steps in {trained.seconds:.0f} s, {trained.ended}; "
+        f"{out}: {trained.steps} steps in {trained.seconds:.0f} s, {trained.ended}; "
         f"good crops score {manifest.statistics.median:.4g} "
         f"± {manifest.statistics.spread:.2g}, a blob {manifest.challenge.bad_score:.4g}"
     )
     if args.json:
-        print(json.dumps(json.loads((args.out / "figures.json").read_text(encoding="utf-8"))))
-    return 0 if trained.sound else 1
+        print(json.dumps(json.loads((out / "figures.json").read_text(encoding="utf-8"))))
+    return trained.sound
 
 
 def _check_weights(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,8 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):  # a checkpoint may lie there still
+            draft.parent.rmdir()
 
 
 def _free(folder: Path) -> str:

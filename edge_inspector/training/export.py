@@ -23,6 +23,7 @@ from edge_inspector.backends import open_first
 from edge_inspector.errors import Misuse, ParityError
 from edge_inspector.manifest import Challenge, Input, Manifest, Statistics
 from edge_inspector.records import Pixels
+from edge_inspector.training.checkpoint import all_or_nothing
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Trained
 
@@ -190,12 +191,6 @@ def write_engine(
     graph = trained.graph
     model = to_onnx(graph, crops.shape)
     proof = prove(graph, model, crops.held_out.numpy())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(model)
-    for file, pixels in (("good.png", proof.good), ("bad.png", proof.bad)):
-        (folder / file).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    text = json.dumps(_figures(trained, crops, proof), indent=2) + "\n"
-    (folder / "figures.json").write_text(text, encoding="utf-8")
     draft = Manifest(
         name=name,
         version=number,
@@ -218,7 +213,13 @@ def write_engine(
         created_utc=clock.utc_text(clock.utc_ns()),
         files={},
     )
-    return bundle.seal(folder, draft)
+    text = json.dumps(_figures(trained, crops, proof), indent=2) + "\n"
+    with all_or_nothing(folder) as written:
+        (written / "model.onnx").write_bytes(model)
+        for file, pixels in (("good.png", proof.good), ("bad.png", proof.bad)):
+            (written / file).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        (written / "figures.json").write_text(text, encoding="utf-8")
+        return bundle.seal(written, draft)
 
 
 def _tolerance(proof: Proof) -> float:
