@@ -24,7 +24,8 @@ from edge_inspector.crops import cut, expand_region, squared, to_frame
 from edge_inspector.errors import EngineRefused, Uninspectable
 from edge_inspector.importer import load
 from edge_inspector.protocols import Scorer
-from edge_inspector.recipe import Recipe, load_recipe
+from edge_inspector.quality import cause, measure, placement
+from edge_inspector.recipe import Measure, Recipe, load_recipe
 from edge_inspector.records import (
     Baseline,
     Crop,
@@ -88,6 +89,7 @@ class Inspector:
                 (group, cut(frame.pixels, pose, group.rois, group.scorer.input_shape))
                 for group in self._groups(frame.head.camera)
             ]
+            self._gate(frame, pose, [crop for _, crops in batches for crop in crops])
             was_cut = clock.now_ns()
             scored = [(group, crops, group.scorer.score(crops)) for group, crops in batches]
         except Uninspectable as reason:
@@ -141,6 +143,32 @@ class Inspector:
             worst.defect_class if failed else None,
             round(worst.anomaly_score, 4),
         )
+
+    def measure(self, frame: Frame) -> dict[Measure, float]:
+        """What the quality gate looks at in this frame; raises `Uninspectable`."""
+        pose = self._pose(frame)
+        crops = [
+            crop
+            for group in self._groups(frame.head.camera)
+            for crop in cut(frame.pixels, pose, group.rois, group.scorer.input_shape)
+        ]
+        return self._measure(frame, pose, crops)
+
+    def _gate(self, frame: Frame, pose: Pose, crops: Sequence[Crop]) -> None:
+        asked = self.recipe.quality.get(frame.head.camera)
+        if asked is None or not asked.limits:
+            return
+        if fault := cause(self._measure(frame, pose, crops), asked.limits):
+            raise Uninspectable(
+                Reason.CAMERA_FAULT.value,
+                f"{fault} (camera '{frame.head.camera}'); mend it, or calibrate with such frames",
+            )
+
+    def _measure(self, frame: Frame, pose: Pose, crops: Sequence[Crop]) -> dict[Measure, float]:
+        measured = measure(frame.pixels, [crop.frame_box for crop in crops])
+        if frame.head.camera in self.aligners:
+            measured |= placement(pose, [crop.roi.box for crop in crops])
+        return measured
 
     def _pose(self, frame: Frame) -> Pose:
         aligner = self.aligners.get(frame.head.camera)

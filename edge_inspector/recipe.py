@@ -87,6 +87,37 @@ class Region(Document):
         return self
 
 
+Measure = Literal[
+    "saturated",
+    "black",
+    "mean",
+    "contrast",
+    "sharpness",
+    "tint",
+    "x_px",
+    "y_px",
+    "angle_deg",
+    "scale",
+    "match",
+]
+
+
+class FrameQuality(Document):
+    """What frames an engine was calibrated for; one beyond it is a camera's fault, not a pass."""
+
+    refuse_repeats: bool = False
+    """Whether a frame with exactly the pixels of the one before means a frozen camera."""
+    limits: dict[Measure, tuple[float, float]] = Field(default_factory=dict)
+    """Lowest and highest, as `calibrate` found them on good units; see `quality.WORDS`."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FrameQuality:
+        for name, (low, high) in self.limits.items():
+            if not low <= high:
+                raise ValueError(f"limits of '{name}': {low:g} is not below {high:g}")
+        return self
+
+
 class Scale(Document):
     """Median and spread (1.4826 × median absolute deviation) of a region's raw score on good units."""
 
@@ -129,6 +160,8 @@ class Recipe(Document):
     defect_classes: tuple[NameStr, ...] = ()
     """Names that have a number for line controllers, from 1 as listed; others are 0."""
     calibration: Calibration | None = None
+    quality: dict[NameStr, FrameQuality] = Field(default_factory=dict)
+    """By camera; the frames of a camera without it are taken as they come."""
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -147,6 +180,7 @@ def load_recipe(path: Path) -> Recipe:
     recipe = validate(Recipe, values, path, text)
     base = path.resolve().parent
     _check_names(recipe, path, text)
+    _check_cameras(recipe, path, text)
     alignment = {
         camera: a.model_copy(update={"image": base / a.image})
         if isinstance(a, (Template, Fiducials))
@@ -177,6 +211,12 @@ def _check_names(recipe: Recipe, path: Path, text: str) -> None:
     if recipe.baseline is not None and recipe.baseline not in recipe.rules:
         problem = _absent("baseline", "rules", recipe.baseline, recipe.rules)
         raise DocumentError(str(path), line_of(text, ["baseline"]), problem)
+
+
+def _check_cameras(recipe: Recipe, path: Path, text: str) -> None:
+    for camera in set(recipe.quality) - set(recipe.cameras):
+        problem = f"[quality.{camera}]: no region has this camera{nearest(camera, recipe.cameras)}"
+        raise DocumentError(str(path), line_of(text, ["quality", camera]), problem)
 
 
 def _absent(place: str, what: str, name: str, known: Mapping[str, Path]) -> str:

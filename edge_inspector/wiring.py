@@ -84,6 +84,7 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
         recipe=recipe.product,
         recipe_version=recipe.version,
         evidence=evidence(settings.recipe, recipe),
+        never_repeat=[name for name, asked in recipe.quality.items() if asked.refuse_repeats],
     )
     assured = _assured_sinks(settings)
     outbox = Outbox(

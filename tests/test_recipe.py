@@ -125,3 +125,17 @@ def test_an_outline_without_level_chooses_its_own():
     values = {"product": "p", "version": 1, "latency_budget_ms": 5, "regions": [region]}
     recipe = Recipe.model_validate({**values, "alignment": alignment})
     assert recipe.alignment["main"].method == "outline"
+
+
+def test_quality_is_of_a_camera_that_there_is_and_its_limits_are_in_order(tmp_path):
+    asked = "[quality.side]\nrefuse_repeats = true\n[quality.side.limits]\nmean = [90, 110.5]\n"
+    quality = load_recipe(write(tmp_path, RECIPE + asked)).quality
+    assert quality["side"].limits == {"mean": (90, 110.5)}
+    assert quality["side"].refuse_repeats
+    strange = refusal(tmp_path, RECIPE + asked.replace("side", "sida"))
+    assert "[quality.sida]: no region has this camera" in str(strange)
+    assert str(strange).count("side") == 1
+    assert strange.line == RECIPE.count("\n") + 1
+    turned = refusal(tmp_path, RECIPE + asked.replace("[90, 110.5]", "[110.5, 90]"))
+    assert "limits of 'mean': 110.5 is not below 90" in str(turned)
+    assert "mean" in str(refusal(tmp_path, RECIPE + asked.replace("mean", "meen")))

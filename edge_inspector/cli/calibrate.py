@@ -16,6 +16,11 @@ from edge_inspector.errors import DataError, Misuse
 from edge_inspector.inspector import open_inspector
 from edge_inspector.recipe import Calibration, load_recipe
 from edge_inspector.studies.calibrate import Calibrated, calibrate, units_needed
+from edge_inspector.studies.calibrate_quality import (
+    frame_quality,
+    held_out_rejects,
+    measure_frames,
+)
 from edge_inspector.studies.calibrate_recipe import (
     Collected,
     Evidence,
@@ -25,6 +30,7 @@ from edge_inspector.studies.calibrate_recipe import (
     one_region_recipe,
     recipe_evidence,
     write_calibration,
+    write_quality,
 )
 from edge_inspector.studies.dataset import SPLITS, Item, read_image, read_items
 from edge_inspector.studies.evaluate import open_target
@@ -42,6 +48,11 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="refuse when units are too few")
     parser.add_argument("--backend", action="append", help="runtime to use, in order of preference")
     parser.add_argument("--threads", type=int, default=1, help="as on the line; default: 1")
+    parser.add_argument(
+        "--no-gate",
+        action="store_true",
+        help="write no [quality], so that frames of any light, focus and place are judged",
+    )
     parser.add_argument("--out", type=Path, help="recipe to write for an engine's folder")
     parser.add_argument("--json", action="store_true", help="print the report as one object")
 
@@ -54,6 +65,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
     items = read_items(args.data)
     collected, found, table = _engine(args, items) if args.target.is_dir() else _recipe(args, items)
     report = _report(args, collected, found, table)
+    report["quality"] = _gate(args, items, collected, found)
     print(json.dumps(report) if args.json else _text(report))
     return 0
 
@@ -61,7 +73,8 @@ def run_calibrate(args: argparse.Namespace) -> int:
 def _recipe(
     args: argparse.Namespace, items: Sequence[Item]
 ) -> tuple[Collected, Calibrated, Calibration]:
-    recipe = load_recipe(args.target).model_copy(update={"calibration": None})
+    recipe = load_recipe(args.target)
+    recipe = recipe.model_copy(update={"calibration": None, "quality": {}})
     digests = {name: open_engine(folder).digest for name, folder in recipe.engines.items()}
     units = good_units(items, args.split, recipe.cameras)
     with open_inspector(
@@ -98,6 +111,41 @@ def _engine(
         )
     one_region_recipe(args.target, name, (width, height), table, args.out)
     return collected, found, table
+
+
+def _gate(
+    args: argparse.Namespace, items: Sequence[Item], collected: Collected, found: Calibrated
+) -> dict[str, Any]:
+    """Learn what frames the recipe is for from the units kept, and write it; per camera."""
+    path = args.out if args.target.is_dir() else args.target
+    recipe = load_recipe(path)
+    aside = {collected.units[index] for index in found.set_aside}
+    kept = set(collected.units) - aside
+    units = [
+        unit
+        for unit in good_units(items, args.split, recipe.cameras)
+        if str(unit[0].path) in kept and not args.no_gate
+    ]
+    learning = recipe.model_copy(update={"quality": {}})
+    with open_inspector(
+        learning, backends=args.backend or BACKENDS, threads=args.threads
+    ) as inspector:
+        frames = measure_frames(inspector, units)
+    tables = {
+        camera: frame_quality(seen, recipe.quality.get(camera))
+        for camera, seen in frames.items()
+        if seen.measured
+    }
+    write_quality(path, tables)
+    return {
+        camera: {
+            "refuse_repeats": table.refuse_repeats,
+            "measures": len(table.limits),
+            "frames": len(frames[camera].measured),
+            "held_out_rejects": held_out_rejects(frames[camera].measured),
+        }
+        for camera, table in tables.items()
+    }
 
 
 def _collect(units: Sequence[Sequence[Item]], evidence: Evidence) -> Collected:
@@ -144,6 +192,12 @@ def _text(report: dict[str, Any]) -> str:
     if report["provisional"]:
         lines.append(
             f"PROVISIONAL: the promise asked for needs {report['units_needed']} good units"
+        )
+    for camera, gate in report["quality"].items():
+        repeats = "repeats refused" if gate["refuse_repeats"] else "repeats allowed"
+        lines.append(
+            f"frames of '{camera}' are held to {gate['measures']} limits, {repeats}; held out, "
+            f"they refuse {gate['held_out_rejects']} of {gate['frames']} good frames"
         )
     for name, score in report["set_aside"].items():
         lines.append(f"set aside as probably defective, score {score}: {name}")

@@ -8,11 +8,14 @@ what it asks for. A frame's way: `Offered` -> `Journal` and `Dispatch` at once -
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from edge_inspector.clock import NS_PER_US
 from edge_inspector.docket.desk import Desk, Memory, Past
 from edge_inspector.docket.numbers import Numbers
+from edge_inspector.docket.repeats import Repeats
 from edge_inspector.docket.replies import Replies
 from edge_inspector.docket.units import OpenUnits, Part, Unit, decide, uninspected
 from edge_inspector.docket.words import (
@@ -38,7 +41,7 @@ class Docket:
     Every frame in hand, and the verdict it will have.
 
     `remembered` settled units are kept to answer for frames that are offered again; older ones are
-    found in the log when the frame is journaled.
+    found in the log when the frame is journaled. Cameras that `never_repeat` are frozen when they do.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Docket:
         recipe_version: int,
         remembered: int = 20_000,
         evidence: str = "",
+        never_repeat: Collection[str] = (),
     ) -> None:
         self.station = station
         self.cameras = cameras
@@ -67,6 +71,7 @@ class Docket:
         self._past = Memory(remembered)
         self._desk = Desk(self._act)
         self._replies = Replies(self._act)
+        self._repeats = Repeats(never_repeat)
         self._numbers = Numbers(self._open, self._past, self._act, self._deadline)
 
     def resume(self, runs: list[tuple[int, int]], last: Verdict | None) -> None:
@@ -180,6 +185,8 @@ class Docket:
             known = ", ".join(self.cameras)
             text = f"camera '{head.camera}' is not in recipe '{self.recipe}'; it has: {known}"
             return msgspec.structs.replace(head, fault=Reason.BAD_INPUT, detail=text)
+        if text := self._repeats.fault(head):
+            return msgspec.structs.replace(head, fault=Reason.CAMERA_FAULT, detail=text)
         if self._desk.free <= 0 and len(self._desk) >= self.max_queue:
             text = f"{len(self._desk)} frames wait already, the limit of max_queue"
             return msgspec.structs.replace(head, fault=Reason.SHED, detail=text)

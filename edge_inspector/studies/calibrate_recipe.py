@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from edge_inspector.crops import fit
 from edge_inspector.documents import parse_toml, read_toml, validate
 from edge_inspector.errors import DataError, Misuse, Uninspectable
 from edge_inspector.inspector import Inspector
-from edge_inspector.recipe import Calibration, Recipe
+from edge_inspector.recipe import Calibration, FrameQuality, Recipe
 from edge_inspector.records import Crop, Frame, FrameHead, FrameKey, Roi
 from edge_inspector.studies.dataset import Item, is_good, read_image
 from edge_inspector.studies.evaluate import Target, Tick
@@ -100,7 +100,7 @@ def recipe_evidence(inspector: Inspector) -> Evidence:
     first = inspector.recipe.cameras[0]
 
     def evidence(pixels: NDArray[Any], camera: str) -> dict[str, float]:
-        seen = inspector.look(Frame(_head(camera or first, inspector.recipe.product), pixels))
+        seen = inspector.look(file_frame(pixels, camera or first, inspector.recipe.product))
         if not seen.scores:
             reason = seen.inspection.reason
             raise Uninspectable(reason.value if reason else "", seen.inspection.detail)
@@ -147,9 +147,19 @@ def one_region_recipe(
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Put `[calibration]` into the recipe, in place of one that is there; comments stay."""
+    _write_table(path, "calibration", calibration.model_dump(mode="json"))
+
+
+def write_quality(path: Path, quality: Mapping[str, FrameQuality]) -> None:
+    """Put `[quality]` into the recipe, in place of one that is there; none where it is empty."""
+    tables = {camera: table.model_dump(mode="json") for camera, table in quality.items()}
+    _write_table(path, "quality", tables)
+
+
+def _write_table(path: Path, name: str, values: Mapping[str, Any]) -> None:
     _, text = read_toml(path)
-    table = tomlkit.dumps({"calibration": calibration.model_dump(mode="json")})
-    written = f"{_without_calibration(text).rstrip()}\n\n{table}"
+    table = f"\n{tomlkit.dumps({name: values})}" if values else ""
+    written = f"{_without(text, name).rstrip()}\n{table}"
     validate(Recipe, parse_toml(written, path), path, written)
     _replace(path, written)
 
@@ -157,13 +167,13 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]")
 
 
-def _without_calibration(text: str) -> str:
-    """The text less the keys and headers of `[calibration]` and its tables."""
+def _without(text: str, name: str) -> str:
+    """The text less the keys and headers of the table `name` and those below it."""
     kept: list[str] = []
     inside = False
     for line in text.splitlines():
         if header := _HEADER.match(line):
-            inside = header[1].split(".")[0].strip() == "calibration"
+            inside = header[1].split(".")[0].strip() == name
         if not inside or line.lstrip().startswith("#"):
             kept.append(line)
     return "\n".join(kept)
@@ -184,8 +194,9 @@ def _replace(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _head(camera: str, product: str) -> FrameHead:
-    return FrameHead(
+def file_frame(pixels: NDArray[Any], camera: str, product: str) -> Frame:
+    """A frame that comes from a file."""
+    head = FrameHead(
         key=FrameKey("file", "", 1),
         station="file",
         camera=camera,
@@ -193,3 +204,4 @@ def _head(camera: str, product: str) -> FrameHead:
         arrived_ns=0,
         time_zero_ns=0,
     )
+    return Frame(head, pixels)
