@@ -120,5 +120,7 @@ def _print_ramps(ramps: dict[str, Any]) -> None:
         for figures in ({"step": 0, **ramps["still"]}, *ramps[name]):
             print(
                 f"{name} {figures['step']:g}: recall {figures['recall']}, "
-                f"overkill {figures['overkill_rate']}, uninspected {figures['uninspected']}"
+                f"overkill {figures['overkill_rate']}, uninspected {figures['uninspected']}, "
+                f"gate refuses {figures['refused']['good']} of good and "
+                f"{figures['refused']['bad']} of defective, escapes {figures['escape_rate']}"
             )

@@ -2,7 +2,8 @@
 Recall and overkill while light, focus, place and colour drift, the threshold held still.
 
 Each image is altered as the scorer takes it, step by step; nothing is taught or set anew, so a
-figure says what a line loses until somebody cleans the lens.
+figure says what a line loses until somebody cleans the lens. Beside it stands what the quality
+gate refuses, with limits from the validation split's good units, as `calibrate` would write them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.errors import DataError, Uninspectable
-from edge_inspector.records import Pixels
+from edge_inspector.quality import cause, measure
+from edge_inspector.records import Box, Pixels
+from edge_inspector.studies.calibrate_quality import Limits, learn
 from edge_inspector.studies.dataset import Item, is_good, load_crops
 from edge_inspector.studies.evaluate import Target, Tick, whole
 
@@ -80,18 +83,19 @@ def ramps(
     steps = [(name, level) for name, (_, levels) in RAMPS.items() for level in levels]
     corrupt: list[Item] = []
     labels: list[str] = []
-    rows: list[list[float]] = []
+    rows: list[list[tuple[float, bool]]] = []
+    limits = _gate(items, target)
     for number, (item, crop) in enumerate(load_crops(chosen, target.shape, corrupt)):
         altered = [RAMPS[name][0](crop, level, number) for name, level in steps]
-        rows.append([_score(target, pixels) for pixels in (crop, *altered)])
+        rows.append([_judge(target, pixels, limits) for pixels in (crop, *altered)])
         labels.append(item.label)
         tick(number + 1 + len(corrupt), len(chosen))
     if not rows:
         raise DataError(f"none of the {len(chosen)} images of split '{split}' could be read")
-    columns = np.array(rows, np.float64).T
+    columns = np.array(rows, np.float64).transpose(1, 0, 2)
     by_ramp: dict[str, list[dict[str, Any]]] = {name: [] for name in RAMPS}
-    for (name, level), scores in zip(steps, columns[1:], strict=True):
-        by_ramp[name].append({"step": level, **_figures(scores, labels, threshold)})
+    for (name, level), judged in zip(steps, columns[1:], strict=True):
+        by_ramp[name].append({"step": level, **_figures(judged, labels, threshold)})
     return {
         "threshold": threshold,
         "images": {label: labels.count(label) for label in sorted(set(labels))},
@@ -110,33 +114,52 @@ def _spread(items: Sequence[Item], most: int) -> list[Item]:
     return chosen
 
 
-def _score(target: Target, pixels: Pixels) -> float:
-    """The raw score, NaN where the unit is not inspected."""
+def _gate(items: Sequence[Item], target: Target) -> Limits:
+    good = [item for item in items if item.split == "val" and is_good(item.label)]
+    crops = (crop for _, crop in load_crops(good, target.shape, []))
+    return learn([measure(crop, [_box(crop)]) for crop in crops])
+
+
+def _judge(target: Target, pixels: Pixels, limits: Limits) -> tuple[float, bool]:
+    """The raw score, NaN where the unit is not inspected, and whether the gate refuses it."""
+    refused = cause(measure(pixels, [_box(pixels)]), limits) is not None
     try:
-        return target.scorer.score([whole(pixels)])[0].anomaly_score
+        return target.scorer.score([whole(pixels)])[0].anomaly_score, refused
     except Uninspectable:
-        return float("nan")
+        return float("nan"), refused
 
 
 def _figures(
-    scores: NDArray[np.float64], labels: Sequence[str], threshold: float
+    judged: NDArray[np.float64], labels: Sequence[str], threshold: float
 ) -> dict[str, Any]:
-    """Shares of what was scored; the units that were not are counted beside."""
-    scored = np.isfinite(scores)
-    failed = scores >= threshold
+    """
+    Recall and overkill of what was scored, gate aside; the units that were not are counted.
+
+    `refused` is the gate's share of good and of defective units, `escape_rate` the share of
+    defective ones that pass the scorer and the gate.
+    """
+    scores, refused = judged[:, 0], judged[:, 1] > 0
+    scored, failed = np.isfinite(scores), scores >= threshold
     good = np.array([is_good(label) for label in labels])
     names = np.array(labels)
-
-    def share(chosen: NDArray[np.bool_]) -> float:
-        chosen = chosen & scored
-        return float(failed[chosen].mean()) if chosen.any() else float("nan")
-
     return {
-        "recall": share(~good),
-        "overkill_rate": share(good),
+        "recall": _share(failed, ~good & scored),
+        "overkill_rate": _share(failed, good & scored),
         "uninspected": int((~scored).sum()),
-        "per_class": {label: share(names == label) for label in sorted(set(names[~good]))},
+        "refused": {"good": _share(refused, good), "bad": _share(refused, ~good)},
+        "escape_rate": _share(scored & ~failed & ~refused, ~good),
+        "per_class": {
+            label: _share(failed, (names == label) & scored) for label in sorted(set(names[~good]))
+        },
     }
+
+
+def _share(true: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float:
+    return float(true[chosen].mean()) if chosen.any() else float("nan")
+
+
+def _box(pixels: Pixels) -> Box:
+    return (0, 0, pixels.shape[1], pixels.shape[0])
 
 
 def _levels(pixels: NDArray[Any]) -> Pixels:

@@ -72,6 +72,23 @@ def test_units_that_cannot_be_inspected_are_counted_and_not_passed(
     assert report["gain"][0]["uninspected"] == 0
 
 
+def test_the_gate_stands_beside_the_scorer(
+    tiny_engine: Path, items: list[Item], tmp_path: Path
+) -> None:
+    learning = [Item(item.path, item.label, "val") for item in items if item.label == "good"]
+    with open_target(tiny_engine, ["openvino"]) as target:
+        alone = ramps(items, target, "test", 1.0)
+        report = ramps([*items, *learning], target, "test", 1.0)
+    assert alone["gain"][-1]["refused"] == {"good": 0, "bad": 0}
+    assert alone["gain"][-1]["escape_rate"] == 1
+    assert report["still"]["refused"]["good"] == 0
+    assert report["gain"][-1]["refused"]["good"] == 1
+    assert report["still"]["refused"]["bad"] > 0  # a half that is brighter is not like good units
+    for figures in (report["still"], *report["gain"]):
+        assert figures["recall"] == 0
+        assert figures["escape_rate"] == pytest.approx(1 - figures["refused"]["bad"])
+
+
 def test_at_most_so_many_of_each_label(tiny_engine: Path, items: list[Item]) -> None:
     with open_target(tiny_engine, ["openvino"]) as target:
         report = ramps(items, target, "test", THRESHOLD, most=4)
