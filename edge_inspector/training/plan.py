@@ -11,6 +11,7 @@ from torch import nn
 LOOPS = {
     "vae": "edge_inspector.training.anomaly:train",
     "lean": "edge_inspector.training.anomaly:train",
+    "sensitive": "edge_inspector.training.sensitive:train",
     "solder-vae": "edge_inspector.training.anomaly:train",
     "beta-vae": "edge_inspector.training.anomaly:train",
     "cae": "edge_inspector.training.anomaly:train",

@@ -1,0 +1,164 @@
+"""
+Teaches the sensitive network to tell good crops from crops marred by `faults`.
+
+Every step sees faults that no step before saw, so there is nothing to overfit but the good crops;
+the rate follows a half cosine to the end of the steps or of the minutes, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_inspector import clock
+from edge_inspector.errors import DataError, Misuse
+from edge_inspector.models.sensitive import Sensitive, SensitiveGraph
+from edge_inspector.training.checkpoint import Keeper, State
+from edge_inspector.training.data import GoodCrops, moved
+from edge_inspector.training.marred import Batch, batches
+from edge_inspector.training.plan import Plan, Tick, Trained
+
+STEPS = 4000
+"""What about five minutes of two cores allow for 256 px crops."""
+RATE = 2e-3
+DECAY = 1e-4
+FIRST_STEPS = 50
+MOTION = 0.05
+"""Weight of knowing how far something was moved beside knowing that it was."""
+ROUND = 200
+"""Steps that a loss in the report is the mean of."""
+SAMPLE = 256
+"""Good crops that the map's scale is taken from."""
+SMALL_SET = 500
+"""Crops below which the set is widened by small motions."""
+
+
+def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: None) -> Trained:
+    """Train for the steps or minutes of the plan; raises `Misuse` and `DataError`."""
+    if plan.score not in (None, "odds"):
+        raise Misuse(f"the model 'sensitive' gives no score '{plan.score}'; it gives odds")
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    course = Course(plan, crops)
+    with Keeper(plan.part, plan.identity(crops.digest), resume=plan.resume) as keeper:
+        if (state := keeper.state()) is not None:
+            course.restore(state)
+        course.run(keeper, tick)
+    graph = SensitiveGraph(course.network.eval())
+    with torch.no_grad():
+        graph.fit(crops.train[:SAMPLE])
+    return Trained(
+        graph.eval(),
+        "odds",
+        course.steps,
+        course.taken_ns / 1e9,
+        course.ended,
+        tuple(course.losses),
+        course.sound,
+    )
+
+
+class Course:
+    """A training under way."""
+
+    def __init__(self, plan: Plan, crops: GoodCrops) -> None:
+        shape = crops.shape
+        self.plan, self.crops = plan, crops
+        self.network = Sensitive(shape.height, shape.width, shape.channels)
+        self.network.start(crops.train)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=DECAY)
+        self.limit = min(plan.steps, STEPS)
+        self.steps, self.ended, self.sound = 0, "", True
+        self.losses: list[float] = []
+        self._recent: list[float] = []
+        self._begun = clock.now_ns()
+
+    @property
+    def taken_ns(self) -> int:
+        """Time spent, what came before a restoration included."""
+        return clock.now_ns() - self._begun
+
+    def state(self) -> State:
+        """What `restore` takes."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self.steps,
+            "losses": self.losses,
+            "recent": self._recent,
+            "taken_ns": self.taken_ns,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.steps, self.losses = state["steps"], state["losses"]
+        self._recent = state["recent"]
+        self._begun = clock.now_ns() - state["taken_ns"]
+
+    def run(self, keeper: Keeper, tick: Tick) -> None:
+        """To the end; a loss that is no number stops it, the state before being kept."""
+        generator = torch.Generator().manual_seed(self.plan.seed + self.steps)
+        widen = len(self.crops.train) < SMALL_SET
+        for batch in batches(self.crops.train, 2 * self.network.step, self.plan.seed, self.steps):
+            if widen:
+                batch = batch._replace(crops=moved(batch.crops, generator))
+            loss = self._step(batch)
+            if not math.isfinite(loss):
+                self._broken(loss)
+                return
+            self._note(loss)
+            tick(self.steps, loss, min(self.losses, default=loss))
+            self.ended = self._bound()
+            keeper.after_step(self.state, last=bool(self.ended))
+            if self.ended:
+                return
+
+    def _step(self, batch: Batch) -> float:
+        done = max(self.steps / self.limit, self.taken_ns / (self.plan.minutes * 60e9))
+        rate = RATE * min(1.0, (self.steps + 1) / FIRST_STEPS)
+        rate *= 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.01
+        self.optimiser.param_groups[0]["lr"] = rate
+        loss = faults_loss(self.network, batch)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if loss.isfinite():
+            self.optimiser.step()
+            self.steps += 1
+        return loss.item()
+
+    def _note(self, loss: float) -> None:
+        self._recent.append(loss)
+        if len(self._recent) == ROUND:
+            self.losses.append(sum(self._recent) / ROUND)
+            self._recent = []
+
+    def _bound(self) -> str:
+        if self.taken_ns > self.plan.minutes * 60e9:
+            return f"the {self.plan.minutes:g} minutes were over"
+        return f"the {self.limit} steps were taken" if self.steps >= self.limit else ""
+
+    def _broken(self, loss: float) -> None:
+        self.sound = False
+        self.ended = f"the loss was {loss} at step {self.steps + 1}, the state before is kept"
+        if self.steps == 0:
+            raise DataError(
+                f"{self.ended}, before anything was learned; look at the images, or --seed"
+            )
+
+
+def faults_loss(network: Sensitive, batch: Batch) -> Tensor:
+    """Cross-entropy of the cells that are said, and the squared error of the motions."""
+    features = network.features(batch.crops)
+    odds = functional.pixel_shuffle(network.odds(features), 2).squeeze(1)
+    said = (batch.faults >= 0).to(torch.float32)
+    truth = (batch.faults > 0).to(torch.float32)
+    each = functional.binary_cross_entropy_with_logits(odds, truth, reduction="none")
+    motion = (network.motions(features) - batch.motions).square().mean()
+    loss: Tensor = (each * said).sum() / said.sum() + MOTION * motion
+    return loss
