@@ -28,17 +28,17 @@ DARK, WHITE = 2, 254
 WORDS: dict[Measure, tuple[str, str]] = {
     "saturated": ("darker than good units", "overexposed: too many px are white"),
     "black": ("black is lifted: haze or stray light", "underexposed: too many px are black"),
-    "mean": ("too dark: lamp, exposure or a cover", "too bright: lamp, exposure or stray light"),
-    "contrast": ("too flat: light, haze or a dirty lens", "too much contrast: light or exposure"),
     "sharpness": ("out of focus or moved while exposed", "sharper or noisier than good units"),
+    "mean": ("too dark: lamp, exposure or a cover", "too bright: lamp, exposure or stray light"),
     "tint": ("the light is bluer", "the light is redder"),
     "x_px": ("lies too far to the left", "lies too far to the right"),
     "y_px": ("lies too high", "lies too low"),
     "angle_deg": ("turned clockwise", "turned counter-clockwise"),
     "scale": ("seen too small", "seen too large"),
     "match": ("hardly found: hidden, blurred or another product", "found better than good units"),
+    "contrast": ("too flat: light, haze or a dirty lens", "too much contrast: light or exposure"),
 }
-"""What it means that a measure is too low and too high."""
+"""What it means that a measure is too low and too high, those with one cause first."""
 
 
 def measure(pixels: NDArray[Any], boxes: Sequence[Box]) -> dict[Measure, float]:
@@ -89,18 +89,22 @@ def placement(pose: Pose, boxes: Sequence[Box]) -> dict[Measure, float]:
 def cause(
     measured: Mapping[Measure, float], limits: Mapping[Measure, tuple[float, float]]
 ) -> str | None:
-    """What is farthest beyond its limits, with value, limit and meaning; None within all."""
-    worst, text = 0.0, None
-    for name, (low, high) in limits.items():
-        value = measured.get(name, math.nan)
-        if low <= value <= high:
-            continue
-        excess = max(low - value, value - high) / max(high - low, 1e-9)
-        if text is None or not excess <= worst:
-            meaning = WORDS[name][value > high]
-            text = f"{name} is {value:.4g}, good units have {low:.4g} to {high:.4g}: {meaning}"
-            worst = excess
-    return text
+    """The most telling measure beyond its limits, and what else is; None within all."""
+    beyond = [
+        name
+        for name in WORDS
+        if name in limits and not limits[name][0] <= measured.get(name, math.nan) <= limits[name][1]
+    ]
+    if not beyond:
+        return None
+    name, *others = beyond
+    low, high = limits[name]
+    value = measured.get(name, math.nan)
+    also = f", and {', '.join(others)}" if others else ""
+    return (
+        f"{name} is {value:.4g}, good units have {low:.4g} to {high:.4g}: "
+        f"{WORDS[name][value > high]}{also}"
+    )
 
 
 def _views(window: NDArray[Any], step: int) -> list[Pixels]:
