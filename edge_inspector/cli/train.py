@@ -130,9 +130,19 @@ def _make(
         f"good crops score {manifest.statistics.median:.4g} "
         f"± {manifest.statistics.spread:.2g}, a blob {manifest.challenge.bad_score:.4g}"
     )
+    figures = json.loads((out / "figures.json").read_text(encoding="utf-8"))
+    _tell_suspects(figures["suspects"], out, console)
     if args.json:
-        print(json.dumps(json.loads((out / "figures.json").read_text(encoding="utf-8"))))
+        print(json.dumps(figures))
     return trained.sound
+
+
+def _tell_suspects(suspects: dict[str, float], out: Path, console: Console) -> None:
+    """Names of training images that may show defective units."""
+    if suspects:
+        console.print(f"look at these, they may show defective units ({out / 'figures.json'}):")
+    for name, spreads in list(suspects.items())[:5]:
+        console.print(f"  {name}, {spreads:g} spreads from the median of the training crops")
 
 
 def _check_weights(args: argparse.Namespace) -> None:
@@ -148,6 +158,8 @@ def _tell_data(crops: GoodCrops, console: Console) -> None:
         f"{len(crops.train)} good crops to learn from, {len(crops.held_out)} held out, "
         f"{shape.height} x {shape.width} x {shape.channels}"
     )
+    for remark in crops.remarks:
+        console.print(remark)
     for item in crops.corrupt[:5]:
         console.print(f"left out, cannot be read: {item.path}")
     if len(crops.corrupt) > 5:

@@ -67,7 +67,11 @@ def read_items(data: Path) -> list[Item]:
 
 def load_crop(path: Path, shape: Input) -> Pixels:
     """The image as the engine takes it, uint8 (h, w, c); raises `DataError` for a broken file."""
-    pixels = read_image(path)
+    return as_crop(read_image(path), path, shape)
+
+
+def as_crop(pixels: NDArray[Any], path: Path, shape: Input) -> Pixels:
+    """Pixels of `path` as the engine takes them; raises `DataError` naming it."""
     try:
         crop = fit(pixels, shape.height, shape.width, shape.channels, square=shape.square)
     except Uninspectable as error:

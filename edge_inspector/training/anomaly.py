@@ -26,6 +26,7 @@ from edge_inspector.training.checkpoint import Keeper, State
 from edge_inspector.training.data import GoodCrops, moved
 from edge_inspector.training.plan import Plan, Tick, Trained
 from edge_inspector.training.plateau import Plateau, prepared
+from edge_inspector.training.robust import usual_ones
 
 BROKEN = "the loss was"
 SETTLED = "the held-out loss no longer fell"
@@ -46,7 +47,8 @@ def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: No
     network.eval()
     with torch.no_grad():
         sample = crops.train[:: max(math.ceil(len(crops.train) / LARGEST_SAMPLE), 1)]
-        head.fit(network.look(x) for x in prepared(network, sample))
+        looks = [network.look(x) for x in prepared(network, sample)]
+        head.fit(usual_ones(looks, network.cell))
     return Trained(
         EngineGraph(network, head).eval(),
         score,

@@ -26,6 +26,7 @@ from edge_inspector.records import Pixels
 from edge_inspector.training.checkpoint import all_or_nothing
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Trained
+from edge_inspector.training.suspects import suspects
 
 OPSET = 18
 RUNTIMES = ("onnxruntime", "openvino")
@@ -213,7 +214,8 @@ def write_engine(
         created_utc=clock.utc_text(clock.utc_ns()),
         files={},
     )
-    text = json.dumps(_figures(trained, crops, proof), indent=2) + "\n"
+    told = {**_figures(trained, crops, proof), "suspects": suspects(model, crops)}
+    text = json.dumps(told, indent=2) + "\n"
     with all_or_nothing(folder) as written:
         (written / "model.onnx").write_bytes(model)
         for file, pixels in (("good.png", proof.good), ("bad.png", proof.bad)):
@@ -245,6 +247,7 @@ def _figures(trained: Trained, crops: GoodCrops, proof: Proof) -> dict[str, Any]
             "held_out": len(crops.held_out),
             "corrupt": len(crops.corrupt),
         },
+        "remarks": list(crops.remarks),
         "steps": trained.steps,
         "seconds": round(trained.seconds, 1),
         "ended": trained.ended,

@@ -16,17 +16,33 @@ def unit(rng, defect=False, side=64):
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="session")
-def units(tmp_path_factory):
-    """A CSV of 48 good training units, 12 held out, and 8 defective ones."""
-    folder = tmp_path_factory.mktemp("units")
+def written(folder, plan):
+    """A CSV of units; `plan` has label, split, count, and how many of them lack a ball."""
     rng = np.random.default_rng(5)
     rows = ["path,label,split"]
-    plan = [("good", "train", 48), ("good", "val", 12), ("missing", "test", 8)]
-    for label, split, count in plan:
+    for label, split, count, defective in plan:
         for number in range(count):
-            name = f"{split}{number}.png"
-            cv2.imwrite(str(folder / name), unit(rng, defect=label == "missing"))
+            name = f"{label}-{split}{number}.png"
+            cv2.imwrite(str(folder / name), unit(rng, defect=number < defective))
             rows.append(f"{name},{label},{split}")
     (folder / "data.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder / "data.csv"
+
+
+@pytest.fixture(scope="session")
+def units(tmp_path_factory):
+    """A CSV of 48 good training units, 12 held out, and 8 defective ones."""
+    plan = [("good", "train", 48, 0), ("good", "val", 12, 0), ("missing", "test", 8, 8)]
+    return written(tmp_path_factory.mktemp("units"), plan)
+
+
+@pytest.fixture(scope="session")
+def spoiled(tmp_path_factory):
+    """A CSV of 200 training units that are all said to be good; the first six lack a ball."""
+    plan = [
+        ("good", "train", 200, 6),
+        ("good", "val", 40, 0),
+        ("good", "test", 60, 0),
+        ("missing", "test", 30, 30),
+    ]
+    return written(tmp_path_factory.mktemp("spoiled"), plan)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edge_inspector.errors import DataError, Misuse
-from edge_inspector.training.data import moved, read_good
+from edge_inspector.training.data import DIM, moved, read_good
 
 
 def folder_of(path, pictures, suffix=".png"):
@@ -82,9 +82,64 @@ def test_colour_counts_only_where_there_is_some(tmp_path):
         assert read_good(folder_of(tmp_path / name, pictures), 0).shape.channels == channels
 
 
-def test_sizes_may_be_mixed(tmp_path):
+def test_mixed_sizes_are_scaled_and_told(tmp_path):
     data = folder_of(tmp_path, [grey(30, 50), grey(200, 90), grey(64, 64), grey(61, 67)])
-    assert read_good(data, 0).train.shape[1:] == (64, 64, 1)
+    crops = read_good(data, 0)
+    assert crops.train.shape[1:] == (64, 64, 1)
+    assert crops.remarks == (
+        "images have 4 sizes, 30 x 50 to 200 x 90 px; of each, the whole of it, whatever its "
+        "aspect, is scaled to 64 x 64 px",
+    )
+    assert "its centre square is scaled" in read_good(data, 0, square=True).remarks[0]
+
+
+def test_mixed_channels_are_told(tmp_path):
+    colour = np.zeros((64, 64, 3), np.uint8)
+    colour[:, :, 2] = 60
+    data = folder_of(tmp_path, [colour, colour, grey(64, 64), colour])
+    assert read_good(data, 0).remarks == ("1 of 4 images are grey, all three channels alike",)
+    told = read_good(data, 0, channels=1).remarks
+    assert told == ("3 of 4 images have colour, which is not looked at",)
+
+
+def test_alike_images_of_eight_bits_need_no_remark(units):
+    assert read_good(units, 0).remarks == ()
+
+
+def test_images_of_16_bits_are_scaled_from_their_full_range(tmp_path):
+    deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    data = folder_of(tmp_path, [deep, deep, grey(64, 64)])
+    crops = read_good(data, 0)
+    assert crops.train.max() == 255
+    assert crops.remarks == ("2 of 3 images have 16 bits, scaled from 0..65535 to 0..255",)
+
+
+def test_images_of_12_bits_in_16_are_warned_of(tmp_path):
+    dim = np.full((64, 64), DIM // 4, np.uint16)
+    told = read_good(folder_of(tmp_path, [dim, dim, dim]), 0).remarks[-1]
+    assert told.startswith("the brightest value in 16 bits is 4096: 16 grey levels are left")
+
+
+def test_one_corrupt_file_among_thousands_is_named_and_the_rest_taken(tmp_path):
+    data = folder_of(tmp_path, [grey(32, 32)])
+    whole = (tmp_path / "good" / "0.png").read_bytes()
+    rows = ["path,label,split"]
+    for number in range(2000):
+        cut_off = number == 1234
+        (tmp_path / "good" / f"{number}.png").write_bytes(whole[: 40 if cut_off else None])
+        rows.append(f"good/{number}.png,good,train")
+    data.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    crops = read_good(data, 0)
+    assert [item.path.name for item in crops.corrupt] == ["1234.png"]
+    assert len(crops.train) + len(crops.held_out) == 1999
+
+
+def test_crops_keep_the_names_of_their_files(tmp_path):
+    data = folder_of(tmp_path, [grey(64, 64, level) for level in range(20, 50)])
+    crops = read_good(data, 3)
+    assert len(crops.names) == len(crops.train) == 27
+    for name, crop in zip(crops.names, crops.train, strict=True):
+        assert cv2.imread(name, cv2.IMREAD_GRAYSCALE)[0, 0] == crop[0, 0, 0]
 
 
 def test_a_size_that_no_network_takes_is_refused(units):
