@@ -77,10 +77,18 @@ def test_what_happens_to_a_whole_frame_is_named_with_value_and_limit(product, sp
         assert "good units have" in text
 
 
-@pytest.mark.parametrize(("level", "word"), [(0, "mean"), (255, "mean")])
-def test_a_black_and_a_white_frame_are_refused(product, level, word):
-    text = cause(measure(np.full((256, 256), level, np.uint8), WHOLE), product[2])
-    assert text is not None
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_black_and_a_white_frame_are_refused(product, level):
+    assert cause(measure(np.full((256, 256), level, np.uint8), WHOLE), product[2]) is not None
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_a_frame_that_came_in_part_is_refused(product, share):
+    make, _, limits = product
+    for seed in range(4):
+        pixels = make([6, seed])
+        pixels[int(256 * (1 - share)) :] = 0
+        assert cause(measure(pixels, WHOLE), limits) is not None
 
 
 def test_a_black_frame_is_black_and_a_white_one_saturated():
