@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 LINE := $(VENV)/line.stamp
 DEV := $(VENV)/dev.stamp
 
-.PHONY: demo test check bench engines lock
+.PHONY: demo test check bench results-anomaly engines lock
 .DELETE_ON_ERROR:
 
 demo: $(LINE)
@@ -28,6 +28,13 @@ check: $(DEV)
 # Short benches against bench/budgets.toml.
 bench: $(DEV)
 	$(BIN)/python bench/check_budgets.py
+
+# Long: trains every row that has no result yet, and writes docs/results-anomaly.md.
+# ROWS='--only solder/CAE' for some, '--page' for the page alone.
+results-anomaly: $(DEV)
+	$(BIN)/python -m bench.results_run --data ../shared/data $(ROWS)
+	$(BIN)/python -m bench.results_pictures
+	$(BIN)/python -m bench.results_run --page
 
 engines: $(DEV)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh engines/build.sh

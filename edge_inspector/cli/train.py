@@ -46,6 +46,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     anomaly.add_argument(
         "--gamma", type=float, default=0.12, help="weight of gradcon's gradient term in the score"
     )
+    anomaly.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="a backbone's, for sure, padim and patchcore; default: an installed package's",
+    )
     anomaly.add_argument("--size", type=int, help="side of the crops in px; default: by the data")
     anomaly.add_argument("--channels", type=int, choices=(1, 3), help="default: by the data")
     anomaly.add_argument("--square", action="store_true", help="cut to the centre square first")
@@ -57,6 +63,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     anomaly.add_argument("--threads", type=int, default=2)
     anomaly.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint of a run that was cut off"
+    )
+    anomaly.add_argument(
+        "--keep-state", action="store_true", help="leave the last checkpoint in ENGINE_DIR.part"
     )
     anomaly.add_argument("--json", action="store_true", help="print the figures as one object")
 
@@ -83,7 +92,8 @@ def run_train(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         console.print(f"{part_of(args.out)} keeps the state; --resume with the same words goes on")
         raise
-    shutil.rmtree(part_of(args.out), ignore_errors=True)
+    if not args.keep_state:
+        shutil.rmtree(part_of(args.out), ignore_errors=True)
     return 0 if all(sound) else 1
 
 
@@ -116,6 +126,7 @@ def _make(
         score=score,
         standardise=args.standardise,
         threads=args.threads,
+        weights=args.weights,
         epochs=args.epochs,
         beta=args.beta,
         alpha=args.alpha,

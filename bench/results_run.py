@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.results_page import write_page
+from bench.results_plots import write_plots
 from edge_inspector import clock
 from edge_inspector.studies.facts import facts
 from edge_inspector.studies.metrics import rounded
@@ -100,7 +101,9 @@ def main() -> int:
     missed = 0
     if not args.page:
         missed = _run_all(spec, kept, args)
-    write_page(spec, list(read_kept().values()))
+    results = list(read_kept().values())
+    write_plots(spec, results)
+    write_page(spec, results)
     return 1 if missed else 0
 
 
@@ -112,23 +115,29 @@ def read_kept() -> dict[tuple[str, str, str, int], dict[str, Any]]:
 
 
 def units(spec: dict[str, Any], data: Path) -> Iterator[Unit]:
-    """Every training that the tables name, in their order."""
-    for run in spec["run"]:
-        for name in run["data"]:
-            source = spec["data"][name]
-            made = MADE / name / "data.csv"
-            for seed in run.get("seeds", [0]):
-                yield Unit(
-                    table=run["table"],
-                    name=run["name"],
-                    data=name,
-                    seed=seed,
-                    csv=made if "make" in source else data / source["needs"],
-                    out=OUT / run["table"] / name / run["name"] / str(seed),
-                    train=run.get("train", ""),
-                    rows=run.get("rows", {run["name"]: "engine"}),
-                    evaluate=run.get("evaluate", EVALUATE),
-                )
+    """Every training that the tables name: all with their first seed, then with their second."""
+    most = max(len(run.get("seeds", [0])) for run in spec["run"])
+    for turn in range(most):
+        for run in spec["run"]:
+            seeds = run.get("seeds", [0])
+            for name in run["data"] if turn < len(seeds) else ():
+                yield _unit(run, name, spec["data"][name], seeds[turn], data)
+
+
+def _unit(run: dict[str, Any], name: str, source: dict[str, str], seed: int, data: Path) -> Unit:
+    made = MADE / name / "data.csv"
+    slug = re.sub(r"[^a-z0-9.]+", "-", run["name"].lower())
+    return Unit(
+        table=run["table"],
+        name=run["name"],
+        data=name,
+        seed=seed,
+        csv=made if "make" in source else data / source["needs"],
+        out=OUT / run["table"] / name / slug / str(seed),
+        train=run.get("train", ""),
+        rows=run.get("rows", {run["name"]: "engine"}),
+        evaluate=run.get("evaluate", EVALUATE),
+    )
 
 
 def _run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) -> int:
@@ -170,7 +179,8 @@ def _made(source: dict[str, str], unit: Unit, data: Path) -> str:
     if not needs.exists():
         return ""
     if "make" in source and not unit.csv.exists():
-        unit.csv.parent.parent.mkdir(parents=True, exist_ok=True)
+        unit.csv.parent.mkdir(parents=True, exist_ok=True)
+        _clear(unit.csv.parent)
         problem = _run(
             source["make"].format(needs=needs, folder=unit.csv.parent),
             unit.csv.parent.parent / "log.txt",
@@ -205,6 +215,7 @@ def _run_unit(
         unit.out.mkdir(parents=True, exist_ok=True)
         if unit.train:
             _clear(unit.out / "engine")
+            _clear(unit.out / "engine.part")
             problem = _run(unit.commands(rows[0])[0], log, args.minutes_each)
     seconds = (clock.now_ns() - begun) / 1e9
     for row in rows:

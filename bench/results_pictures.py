@@ -1,0 +1,145 @@
+"""
+Pictures for a person to look at, into the ignored `results/pictures/`, and the map of latents.
+
+Of every scored row with its engine: crops, reconstructions where training left its state
+(`--keep-state`), and anomaly maps. The t-SNE of latent means has no pixels and goes to the page.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+
+from bench.results_run import ROOT, read_kept
+from bench.results_plots import save_figure
+from edge_inspector import importer
+from edge_inspector.backends import open_first
+from edge_inspector.bundle import open_engine
+from edge_inspector.models import ANOMALY_MODELS
+from edge_inspector.models.autoencoder import Autoencoder
+from edge_inspector.studies.dataset import Item, is_good, load_crop, read_items
+from edge_inspector.training.checkpoint import load, part_of
+
+OUT = Path("results/pictures")
+ZOOM = 256
+TSNE_ROW = ("solder", "beta-VAE, Recon", "min32", 0)
+
+
+def main() -> int:
+    """Draw all that can be drawn."""
+    torch.set_num_threads(1)
+    OUT.mkdir(parents=True, exist_ok=True)
+    for (table, row, data, seed), result in read_kept().items():
+        words = shlex.split(result["commands"][-1])
+        folder = ROOT / words[2]
+        if seed == 0 and result["outcome"] == "ok" and (folder / "manifest.toml").is_file():
+            path = OUT / f"{table}-{data}-{row.replace(' ', '-').replace(',', '')}.png"
+            items = read_items(ROOT / words[words.index("--data") + 1])
+            cv2.imwrite(str(path), _sheet(folder, items))
+            print(path)
+            if (table, row, data, seed) == TSNE_ROW:
+                _latents(folder, items)
+    return 0
+
+
+def network_of(folder: Path) -> Autoencoder | None:
+    """The network behind an engine, from the state that its training left."""
+    engine = open_engine(folder)
+    state = next(
+        (s for f in (folder, folder.parent) if (s := load(part_of(f) / "checkpoint"))), None
+    )
+    if state is None:
+        return None
+    shape = engine.manifest.input
+    network: Autoencoder = importer.choose(ANOMALY_MODELS, engine.manifest.architecture, "model")(
+        shape.height,
+        shape.width,
+        shape.channels,
+        standardise="standardise True" in state["identity"],
+    )
+    network.load_state_dict(state["state"]["plateau"]["state"])
+    return network.eval()
+
+
+def _chosen(items: list[Item]) -> list[Item]:
+    """Two good test images and one of every class."""
+    tested = [item for item in items if item.split == "test"]
+    good = [item for item in tested if is_good(item.label)][:2]
+    labels = sorted({item.label for item in tested if not is_good(item.label)})
+    return good + [next(item for item in tested if item.label == label) for label in labels]
+
+
+def _sheet(folder: Path, items: list[Item]) -> np.ndarray:
+    """A column an image: as it is, reconstructed, and the anomaly map."""
+    engine, network = open_engine(folder), network_of(folder)
+    chosen = _chosen(items)
+    crops = np.stack([load_crop(item.path, engine.manifest.input) for item in chosen])
+    _, session = open_first(("onnxruntime",), engine.model, 1)
+    maps = session.run(crops)["anomaly_map"]
+    session.close()
+    rows = [[_label(_grey(c), i.label) for c, i in zip(crops, chosen, strict=True)]]
+    if network is not None:
+        rows.append([_grey(picture) for picture in _reconstructed(network, crops)])
+    rows.append([cv2.applyColorMap(_large(m), cv2.COLORMAP_INFERNO) for m in maps])
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def _reconstructed(network: Autoencoder, crops: np.ndarray) -> list[np.ndarray]:
+    """First plane, or the planes of a space-to-depth put back, each stretched to 0..255."""
+    with torch.no_grad():
+        decoded = network.reconstruct(network.prepare(torch.from_numpy(crops)))
+    step = round(crops.shape[1] / decoded.shape[2])
+    planes = decoded[:, : step * step * crops.shape[3] : crops.shape[3]]
+    whole = torch.pixel_shuffle(planes, step)[:, 0].numpy()
+    low, high = np.quantile(whole, [0.001, 0.999])
+    return list(np.clip((whole - low) / (high - low) * 255, 0, 255).astype(np.uint8))
+
+
+def _latents(folder: Path, items: list[Item]) -> None:
+    """t-SNE of the latent means of the test images, a colour a class."""
+    network = network_of(folder)
+    if network is None:
+        return
+    shape = open_engine(folder).manifest.input
+    tested = [item for item in items if item.split == "test"]
+    crops = torch.from_numpy(np.stack([load_crop(item.path, shape) for item in tested]))
+    with torch.no_grad():
+        means = [network.encode(network.prepare(c))[0].flatten(1) for c in torch.split(crops, 32)]
+    places = TSNE(random_state=0, perplexity=30).fit_transform(torch.cat(means).numpy())
+    labels = np.array([item.label for item in tested])
+    figure, axis = plt.subplots(figsize=(5, 4), layout="constrained")
+    for label in sorted(set(labels), key=lambda name: (not is_good(name), name)):
+        x, y = places[labels == label].T
+        axis.scatter(x, y, s=6, label=label)
+    axis.set(title="beta-VAE on min32, test images: t-SNE of latent means", xticks=[], yticks=[])
+    axis.legend(fontsize=6)
+    save_figure(figure, "solder-latents")
+
+
+def _grey(pixels: np.ndarray) -> Any:
+    return cv2.cvtColor(_large(pixels), cv2.COLOR_GRAY2BGR) if _flat(pixels) else _large(pixels)
+
+
+def _flat(pixels: np.ndarray) -> bool:
+    return pixels.ndim == 2 or pixels.shape[2] == 1
+
+
+def _large(pixels: np.ndarray) -> Any:
+    return cv2.resize(pixels, (ZOOM, ZOOM), interpolation=cv2.INTER_NEAREST)
+
+
+def _label(picture: Any, text: str) -> Any:
+    cv2.putText(picture, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (80, 200, 255), 1)
+    return picture
+
+
+if __name__ == "__main__":
+    sys.exit(main())
