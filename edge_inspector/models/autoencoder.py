@@ -94,7 +94,11 @@ class Autoencoder(nn.Module, ABC):
         if log_variance is not None:
             places = _divergence(mean, log_variance).sum(dim=1, keepdim=True)
             divergence = self.beta * (places if places.dim() == 4 else places[..., None, None])
-        return Look(x, self.decode(mean), divergence)
+        return Look(x, self.decode(mean), divergence, self.gradient_term(x, mean))
+
+    def gradient_term(self, x: Tensor, latent: Tensor) -> Tensor | None:
+        """Of each crop, (n,), where the network has learned under the gradient constraint."""
+        return None
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Through the latent's mean."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_inspector.models.autoencoder import Autoencoder, Look, Schedule
+from edge_inspector.models.autoencoder import Autoencoder, Schedule
 from edge_inspector.models.gradcon import kernel_gradient, turned
 
 WIDTHS = (8, 16, 32, 64, 256)
@@ -91,13 +91,11 @@ class SolderVae(Autoencoder):
         """The weights of the decoder's convolutions: what the gradient constraint is about."""
         return self.decoder.kernels()
 
-    def look(self, x: Tensor) -> Look:
-        """One pass through the latent's mean."""
-        seen = super().look(x)
+    def gradient_term(self, x: Tensor, latent: Tensor) -> Tensor | None:
+        """Of each crop, (n,), over all layers of the decoder."""
         if self.constraint is None:
-            return seen
-        latent = self.encode(x)[0]
-        return seen._replace(constraint=self.constraint.of_each(self.decoder.gradients(latent, x)))
+            return None
+        return self.constraint.of_each(self.decoder.gradients(latent, x))
 
 
 class BetaVae(SolderVae):
