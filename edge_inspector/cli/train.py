@@ -29,7 +29,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     anomaly.add_argument("--model", required=True, help=", ".join(sorted(LOOPS)))
     anomaly.add_argument("--out", type=Path, required=True, metavar="ENGINE_DIR")
     anomaly.add_argument("--minutes", type=float, default=60.0, help="at most; the default is 60")
-    anomaly.add_argument("--steps", type=int, default=50_000, help="at most, whatever the machine")
+    anomaly.add_argument("--steps", type=int, help="at most; default: what the model needs")
     anomaly.add_argument("--epochs", type=int, help="at most; default: the model's own, if any")
     anomaly.add_argument("--seed", type=int, default=0)
     anomaly.add_argument(

@@ -192,7 +192,7 @@ class Course:
         epochs = self.plan.epochs or self.network.schedule.epochs
         if epochs is not None and self.steps >= epochs * self._epoch:
             return f"the {epochs} epochs were over"
-        over = self.steps >= self.plan.steps
+        over = self.plan.steps is not None and self.steps >= self.plan.steps
         return f"the {self.plan.steps} steps were taken" if over else ""
 
 

@@ -21,12 +21,12 @@ from edge_inspector.training.data import GoodCrops, moved
 from edge_inspector.training.marred import Batch, batches
 from edge_inspector.training.plan import Plan, Tick, Trained
 
-STEPS = 4000
+STEPS = 6000
 """What about five minutes of two cores allow for 256 px crops."""
 RATE = 2e-3
 DECAY = 1e-4
 FIRST_STEPS = 50
-MOTION = 0.05
+MOTION = 0.1
 """Weight of knowing how far something was moved beside knowing that it was."""
 ROUND = 200
 """Steps that a loss in the report is the mean of."""
@@ -70,7 +70,7 @@ class Course:
         self.network = Sensitive(shape.height, shape.width, shape.channels)
         self.network.start(crops.train)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=DECAY)
-        self.limit = min(plan.steps, STEPS)
+        self.limit = plan.steps or STEPS
         self.steps, self.ended, self.sound = 0, "", True
         self.losses: list[float] = []
         self._recent: list[float] = []
