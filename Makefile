@@ -33,8 +33,6 @@ bench: $(DEV)
 # ROWS='--only solder/CAE' for some, '--page' for the page alone.
 results-anomaly: $(DEV)
 	$(BIN)/python -m bench.results_run --data ../shared/data $(ROWS)
-	$(BIN)/python -m bench.results_pictures
-	$(BIN)/python -m bench.results_run --page
 
 engines: $(DEV)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh engines/build.sh

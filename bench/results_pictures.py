@@ -7,8 +7,9 @@ Of every scored row with its engine: crops, reconstructions where training left 
 
 from __future__ import annotations
 
+import re
 import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import torch
 from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
-from bench.results_run import ROOT, read_kept
 from bench.results_plots import save_figure
 from edge_inspector import importer
 from edge_inspector.backends import open_first
@@ -30,24 +30,24 @@ from edge_inspector.training.checkpoint import load, part_of
 
 OUT = Path("results/pictures")
 ZOOM = 256
-TSNE_ROW = ("solder", "beta-VAE, Recon", "min32", 0)
+TSNE_ROW = ("solder", "min32", "beta-VAE, Recon")
 
 
-def main() -> int:
-    """Draw all that can be drawn."""
+def write_pictures(results: Sequence[dict[str, Any]]) -> None:
+    """Draw all that can be drawn; paths are relative to the repository."""
     torch.set_num_threads(1)
     OUT.mkdir(parents=True, exist_ok=True)
-    for (table, row, data, seed), result in read_kept().items():
+    for result in results:
         words = shlex.split(result["commands"][-1])
-        folder = ROOT / words[2]
-        if seed == 0 and result["outcome"] == "ok" and (folder / "manifest.toml").is_file():
-            path = OUT / f"{table}-{data}-{row.replace(' ', '-').replace(',', '')}.png"
-            items = read_items(ROOT / words[words.index("--data") + 1])
-            cv2.imwrite(str(path), _sheet(folder, items))
-            print(path)
-            if (table, row, data, seed) == TSNE_ROW:
-                _latents(folder, items)
-    return 0
+        folder = Path(words[2])
+        if result["seed"] or not (folder / "manifest.toml").is_file():
+            continue
+        row = (result["table"], result["data"], result["row"])
+        items = read_items(Path(words[words.index("--data") + 1]))
+        name = re.sub(r"[^a-z0-9.]+", "-", " ".join(row).lower())
+        cv2.imwrite(str(OUT / f"{name}.png"), _sheet(folder, items))
+        if row == TSNE_ROW:
+            _latents(folder, items)
 
 
 def network_of(folder: Path) -> Autoencoder | None:
@@ -139,7 +139,3 @@ def _large(pixels: np.ndarray) -> Any:
 def _label(picture: Any, text: str) -> Any:
     cv2.putText(picture, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (80, 200, 255), 1)
     return picture
-
-
-if __name__ == "__main__":
-    sys.exit(main())

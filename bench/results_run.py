@@ -8,16 +8,13 @@ fails says so on the page. Nothing here trains or scores: each row is its own co
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.results_page import write_page
+from bench.results_pictures import write_pictures
 from bench.results_plots import write_plots
+from bench.results_units import Unit, digest_of, units
 from edge_inspector import clock
 from edge_inspector.studies.facts import facts
 from edge_inspector.studies.metrics import rounded
@@ -34,9 +33,6 @@ from edge_inspector.studies.metrics import rounded
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "bench/results_anomaly.toml"
 KEPT = ROOT / "bench/results/anomaly.jsonl"
-OUT = Path("results/anomaly")
-MADE = Path("results/data")
-EVALUATE = "edge-inspector evaluate {engine} --data {csv} --json {report} --scores {scores}"
 QUIET = {
     "OMP_NUM_THREADS": "1",
     # Without these glibc gives every large tensor back to the kernel: half of a step of the VAE.
@@ -45,45 +41,6 @@ QUIET = {
 }
 """What the children see besides: one thread, and memory that is kept."""
 TOLD = ("commit", "date", "cpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One training with what is scored from it: `rows` are title and engine, relative to `out`."""
-
-    table: str
-    name: str
-    data: str
-    seed: int
-    csv: Path
-    out: Path
-    train: str
-    rows: dict[str, str]
-    evaluate: str
-
-    @property
-    def title(self) -> str:
-        """As `--only` takes it, with what distinguishes it."""
-        return f"{self.table}/{self.name} on {self.data}, seed {self.seed}"
-
-    def key(self, row: str) -> tuple[str, str, str, int]:
-        """What a kept result is found by."""
-        return (self.table, row, self.data, self.seed)
-
-    def file(self, row: str, suffix: str) -> Path:
-        """Where a row's report or scores lie."""
-        return self.out / (re.sub(r"[^a-z0-9]+", "-", row.lower()) + suffix)
-
-    def commands(self, row: str) -> list[str]:
-        """What makes a row, as typed in the repository's folder."""
-        places = {"csv": self.csv, "out": self.out, "seed": self.seed, "data": self.data}
-        scored = {
-            "engine": self.out / self.rows[row],
-            "report": self.file(row, ".json"),
-            "scores": self.file(row, ".csv"),
-        }
-        texts = [self.train, self.evaluate] if self.train else [self.evaluate]
-        return [text.format(**places, **scored) for text in texts]
 
 
 def main() -> int:
@@ -96,15 +53,22 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write the page from what is kept")
     args = parser.parse_args()
     os.chdir(ROOT)
-    spec = tomlkit.parse(SPEC.read_text(encoding="utf-8")).unwrap()
+    spec = read_spec()
     kept = read_kept()
     missed = 0
     if not args.page:
-        missed = _run_all(spec, kept, args)
+        missed = run_all(spec, kept, args)
     results = list(read_kept().values())
+    if not args.page:
+        write_pictures(results)
     write_plots(spec, results)
     write_page(spec, results)
     return 1 if missed else 0
+
+
+def read_spec() -> dict[str, Any]:
+    """The tables to make."""
+    return tomlkit.parse(SPEC.read_text(encoding="utf-8")).unwrap()
 
 
 def read_kept() -> dict[tuple[str, str, str, int], dict[str, Any]]:
@@ -114,35 +78,9 @@ def read_kept() -> dict[tuple[str, str, str, int], dict[str, Any]]:
     return {(r["table"], r["row"], r["data"], r["seed"]): r for r in results}
 
 
-def units(spec: dict[str, Any], data: Path) -> Iterator[Unit]:
-    """Every training that the tables name: all with their first seed, then with their second."""
-    most = max(len(run.get("seeds", [0])) for run in spec["run"])
-    for turn in range(most):
-        for run in spec["run"]:
-            seeds = run.get("seeds", [0])
-            for name in run["data"] if turn < len(seeds) else ():
-                yield _unit(run, name, spec["data"][name], seeds[turn], data)
-
-
-def _unit(run: dict[str, Any], name: str, source: dict[str, str], seed: int, data: Path) -> Unit:
-    made = MADE / name / "data.csv"
-    slug = re.sub(r"[^a-z0-9.]+", "-", run["name"].lower())
-    return Unit(
-        table=run["table"],
-        name=run["name"],
-        data=name,
-        seed=seed,
-        csv=made if "make" in source else data / source["needs"],
-        out=OUT / run["table"] / name / slug / str(seed),
-        train=run.get("train", ""),
-        rows=run.get("rows", {run["name"]: "engine"}),
-        evaluate=run.get("evaluate", EVALUATE),
-    )
-
-
-def _run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) -> int:
+def run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) -> int:
     """Rows that have no result at the end."""
-    chosen = [unit for unit in units(spec, args.data) if _chosen(unit, args.only)]
+    chosen = chosen_of(units(spec, args.data), args.only)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     digests: dict[str, str] = {}
@@ -164,13 +102,21 @@ def _run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) -
     return missed
 
 
-def _chosen(unit: Unit, only: list[str]) -> bool:
+def chosen_of(all_units: Iterable[Unit], only: Sequence[str]) -> list[Unit]:
+    """Those that `only` names, in its order; all without it."""
     if not only:
-        return True
+        return list(all_units)
+    wanted = [tuple(text.split("/")) for text in only]
+    ranked = [(_rank(unit, wanted), unit) for unit in all_units]
+    known = [pair for pair in ranked if pair[0] < len(wanted)]
+    return [unit for _, unit in sorted(known, key=lambda pair: pair[0])]
+
+
+def _rank(unit: Unit, wanted: list[tuple[str, ...]]) -> int:
+    """Which of the wanted names a unit; their count where none does."""
     wholes = [(unit.table, name, unit.data) for name in (unit.name, *unit.rows)]
-    return any(
-        whole[: len(text.split("/"))] == tuple(text.split("/")) for text in only for whole in wholes
-    )
+    found = (n for n, words in enumerate(wanted) if any(w[: len(words)] == words for w in wholes))
+    return next(found, len(wanted))
 
 
 def _made(source: dict[str, str], unit: Unit, data: Path) -> str:
@@ -188,17 +134,7 @@ def _made(source: dict[str, str], unit: Unit, data: Path) -> str:
         )
         if problem:
             return ""
-    return _digest(unit.csv)
-
-
-def _digest(csv: Path) -> str:
-    """sha256 of the table and of every file that it lists."""
-    text = csv.read_bytes()
-    whole = hashlib.sha256(text)
-    for line in text.decode("utf-8-sig").splitlines()[1:]:
-        file = csv.parent / line.split(",", 1)[0]
-        whole.update(file.read_bytes() if file.is_file() else b"absent")
-    return whole.hexdigest()
+    return digest_of(unit.csv)
 
 
 def _run_unit(
