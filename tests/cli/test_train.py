@@ -55,3 +55,19 @@ def test_a_taken_folder_is_refused_before_any_work(tmp_path, capsys):
     (tmp_path / "e" / "notes.txt").write_text("mine", encoding="utf-8")
     assert train(str(tmp_path / "none.csv"), tmp_path / "e") == 2
     assert "engines never change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--alpha", "0"), "--alpha 0; it must be a number above 0"),
+        (("--gamma", "nan"), "--gamma nan; it must"),
+        (("--epochs", "-1"), "--epochs -1; it must"),
+        (("--beta", "3"), "'lean' weighs no divergence"),
+        (("--score", "gradcon"), "'lean' gives no score 'gradcon'"),
+    ],
+)
+def test_weights_that_make_no_sense_are_misuse(tmp_path, capsys, options, message):
+    assert train(data_set(tmp_path, 4), tmp_path / "e", *options) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "e").exists()
