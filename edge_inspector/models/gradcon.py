@@ -10,18 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ALPHA, GAMMA = 0.03, 0.12
-"""Weights of the constraint in training and in the score, as Kwon et al. set them."""
-
 
 class Constraint(nn.Module):
     """
     Minus the mean cosine of each layer's gradient with its mean over training so far.
 
-    The means are buffers: they travel with the network's state.
+    `alpha` is its weight in the loss. The means are buffers: they travel with the network's state.
     """
 
-    def __init__(self, kernels: list[Tensor], alpha: float = ALPHA) -> None:
+    def __init__(self, kernels: list[Tensor], alpha: float) -> None:
         super().__init__()
         self.alpha = alpha
         self.register_buffer("count", torch.zeros(()))

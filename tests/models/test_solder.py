@@ -21,7 +21,7 @@ def network_of(kind, side=64, channels=1, standardise=False, constrained=False):
     model = kind(side, side, channels, standardise=standardise)
     model.look(model.prepare(some_crops(4, side, channels)))
     if constrained:
-        model.constraint = Constraint(model.kernels())
+        model.constraint = Constraint(model.kernels(), alpha=0.03)
         for mean in model.constraint.means():
             mean.copy_(torch.randn_like(mean))
     return model.eval()
@@ -168,7 +168,7 @@ def test_crops_of_a_batch_score_as_each_alone():
 
 def test_the_constraint_keeps_the_running_mean_of_the_gradients():
     kernel = torch.nn.Parameter(torch.ones(2, 1, 3, 3))
-    constraint = Constraint([kernel])
+    constraint = Constraint([kernel], alpha=0.03)
     steps = [torch.randn(2, 1, 3, 3) for _ in range(3)]
     for gradient in steps:
         kernel.grad = gradient
@@ -179,7 +179,7 @@ def test_the_constraint_keeps_the_running_mean_of_the_gradients():
 def test_the_constraint_pulls_gradients_towards_their_mean():
     torch.manual_seed(0)
     kernel = torch.nn.Parameter(torch.randn(2, 1, 3, 3))
-    constraint = Constraint([kernel])
+    constraint = Constraint([kernel], alpha=0.03)
 
     def loss():
         return (kernel.square() * torch.arange(18.0).reshape(2, 1, 3, 3)).sum()
