@@ -26,7 +26,7 @@ from edge_inspector.bundle import open_engine
 from edge_inspector.models import ANOMALY_MODELS
 from edge_inspector.models.autoencoder import Autoencoder
 from edge_inspector.studies.dataset import Item, is_good, load_crop, read_items
-from edge_inspector.training.checkpoint import load, part_of
+from edge_inspector.training.checkpoint import FILE, load, part_of
 
 OUT = Path("results/pictures")
 ZOOM = 256
@@ -53,9 +53,7 @@ def write_pictures(results: Sequence[dict[str, Any]]) -> None:
 def network_of(folder: Path) -> Autoencoder | None:
     """The network behind an engine, from the state that its training left."""
     engine = open_engine(folder)
-    state = next(
-        (s for f in (folder, folder.parent) if (s := load(part_of(f) / "checkpoint"))), None
-    )
+    state = next((s for f in (folder, folder.parent) if (s := load(part_of(f) / FILE))), None)
     if state is None:
         return None
     shape = engine.manifest.input

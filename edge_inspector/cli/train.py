@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edge_inspector import importer
 from edge_inspector.errors import Misuse
-from edge_inspector.training.checkpoint import part_of
+from edge_inspector.training.checkpoint import FILE, part_of
 from edge_inspector.training.data import GoodCrops, read_good
 from edge_inspector.training.export import check_folder, write_engine
 from edge_inspector.training.plan import LOOPS, Plan, Trained
@@ -90,7 +90,9 @@ def run_train(args: argparse.Namespace) -> int:
     try:
         sound = [_make(args, score, out, crops, console) for score, out in folders.items()]
     except KeyboardInterrupt:
-        console.print(f"{part_of(args.out)} keeps the state; --resume with the same words goes on")
+        part = part_of(args.out)
+        kept = f"{part} keeps the state; --resume with the same words goes on"
+        console.print(kept if (part / FILE).exists() else "nothing was kept, it was too early")
         raise
     if not args.keep_state:
         shutil.rmtree(part_of(args.out), ignore_errors=True)

@@ -26,7 +26,7 @@ State = dict[str, Any]
 """Tensors, numbers, texts, and lists and dictionaries of them."""
 EVERY_S = 10.0
 """Seconds between two checkpoints: what a power cut costs at most."""
-_FILE = "checkpoint"
+FILE = "checkpoint"
 
 
 def part_of(out: Path) -> Path:
@@ -79,7 +79,7 @@ class Keeper(AbstractContextManager["Keeper"]):
     """
 
     def __init__(self, folder: Path | None, identity: str, *, resume: bool) -> None:
-        self._path = None if folder is None else folder / _FILE
+        self._path = None if folder is None else folder / FILE
         self._identity = identity
         self._resume = resume
         self._asked = False
