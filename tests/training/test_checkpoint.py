@@ -141,27 +141,24 @@ def test_after_the_keeper_ctrl_c_is_as_before(tmp_path):
     assert signal.getsignal(signal.SIGINT) == before
 
 
-@pytest.mark.parametrize(
-    ("model", "score"),
-    [("lean", "residual"), ("solder-vae", "elbo"), ("solder-vae", "gradcon")],
-)
+@pytest.mark.parametrize(("model", "score"), [("lean", "residual"), ("solder-vae", "gradcon")])
 def test_a_training_that_was_cut_off_goes_on_to_the_same_end(
     units, tmp_path, monkeypatch, model, score
 ):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     crops = read_good(units, 0)
-    whole = train(Plan(model, steps=9, threads=1, score=score), crops)
-    plan = Plan(model, steps=9, threads=1, score=score, part=tmp_path, resume=True)
+    whole = train(Plan(model, steps=6, threads=1, score=score), crops)
+    plan = Plan(model, steps=6, threads=1, score=score, part=tmp_path, resume=True)
 
     def cut_off(step, loss, best):
-        if step == 5:
+        if step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         train(plan, crops, cut_off)
     steps = []
     rest = train(plan, crops, lambda step, loss, best: steps.append(step))
-    assert steps == [6, 7, 8, 9]
+    assert steps == [4, 5, 6]
     assert rest.losses == whole.losses
     pairs = zip(whole.graph.state_dict().values(), rest.graph.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -184,6 +181,7 @@ def test_a_loss_that_is_no_number_leaves_a_checkpoint_to_look_at(units, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_ctrl_c_on_the_command_line_is_told_and_can_be_gone_on_from(units, tmp_path):
     out = tmp_path / "e" / "1"
     words = ["train", "anomaly", "--data", units, "--model", "lean", "--threads", "1", "--out", out]
@@ -205,6 +203,7 @@ def test_ctrl_c_on_the_command_line_is_told_and_can_be_gone_on_from(units, tmp_p
     assert not part_of(out).exists()
 
 
+@pytest.mark.timeout(180)
 def test_several_scores_take_one_training(units, tmp_path, capsys):
     words = ["--model", "lean", "--steps", "4", "--threads", "1", "--score", "cosine,residual"]
     assert (
