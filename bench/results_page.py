@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.results_goals import AT, goals_table
+
 PAGE = Path("docs/results-anomaly.md")
 PLOTS = Path("docs/results-anomaly")
 Result = dict[str, Any]
 NONE = "-"
-AT = "0.005"
-"""The overkill that recalls are told at."""
 
 
 def write_page(spec: dict[str, Any], results: Sequence[Result]) -> None:
     """Write `docs/results-anomaly.md`."""
     parts = [f"# {spec['title']}", spec["intro"].strip(), _machine(results)]
+    head = ["goal", "data", "wanted", "found", ""]
+    parts += ["## Goals", _table(head, goals_table(spec, results))]
     for name, table in spec["table"].items():
         parts += [f"## {table['title']}", table["text"].strip()]
         for data in _data_of(spec, name):
@@ -155,7 +157,8 @@ def _ended(found: Sequence[Result]) -> str:
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] + ["--:"] * (len(head) - 1)
+    numbers = bool(lines) and all(cell[:1] in "0123456789-" for line in lines for cell in line[1:])
+    rule = ["---"] + ["--:" if numbers else "---"] * (len(head) - 1)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
 
 

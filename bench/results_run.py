@@ -26,7 +26,6 @@ from bench.results_page import write_page
 from bench.results_pictures import write_pictures
 from bench.results_plots import write_plots
 from bench.results_units import Unit, digest_of, units
-from edge_inspector import clock
 from edge_inspector.studies.facts import facts
 from edge_inspector.studies.metrics import rounded
 
@@ -50,6 +49,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="TABLE[/ROW[/DATA]]")
     parser.add_argument("--minutes-each", type=float, default=15.0, help="limit of a command")
     parser.add_argument("--again", action="store_true", help="run rows that are kept, too")
+    parser.add_argument("--rescore", action="store_true", help="score the engines there are again")
     parser.add_argument("--page", action="store_true", help="write the page from what is kept")
     args = parser.parse_args()
     os.chdir(ROOT)
@@ -141,19 +141,17 @@ def _run_unit(
     unit: Unit, digest: str, kept: dict[Any, dict[str, Any]], args: Any
 ) -> Iterator[dict[str, Any]]:
     """The rows of a unit that had to be run."""
-    rows = [row for row in unit.rows if args.again or not _is_there(unit, row, digest, kept)]
+    there = {row for row in unit.rows if _is_there(unit, row, digest, kept)}
+    rows = [row for row in unit.rows if args.again or (row in there) == args.rescore]
     if not rows:
         return
     problem = "" if digest else "not run: its data are not here"
     log = unit.out / "log.txt"
-    begun = clock.now_ns()
-    if not problem:
-        unit.out.mkdir(parents=True, exist_ok=True)
-        if unit.train:
-            _clear(unit.out / "engine")
-            _clear(unit.out / "engine.part")
-            problem = _run(unit.commands(rows[0])[0], log, args.minutes_each)
-    seconds = (clock.now_ns() - begun) / 1e9
+    unit.out.mkdir(parents=True, exist_ok=True)
+    if unit.train and not problem and not args.rescore:
+        _clear(unit.out / "engine")
+        _clear(unit.out / "engine.part")
+        problem = _run(unit.commands(rows[0])[0], log, args.minutes_each)
     for row in rows:
         trouble = problem or _run(unit.commands(row)[-1], log, args.minutes_each)
         yield {
@@ -164,7 +162,6 @@ def _run_unit(
             "outcome": trouble or "ok",
             "commands": unit.commands(row),
             "digest": digest,
-            "train_seconds": round(seconds, 1) if unit.train else None,
             **({} if trouble else _found(unit, row)),
             "load": round(os.getloadavg()[0], 1),
             **{name: value for name, value in facts().items() if name in TOLD},

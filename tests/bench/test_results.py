@@ -54,6 +54,7 @@ class Options:
     only: tuple[str, ...] = ()
     minutes_each = 1.0
     again = False
+    rescore = False
 
 
 def run(spec):
@@ -86,6 +87,15 @@ def test_a_kept_row_is_not_run_again_until_its_images_change(place):
     (place / "a.png").write_bytes(b"other pixels")
     _, changed = run(spec)
     assert changed["five", "tiles"]["digest"] != first["five", "tiles"]["digest"]
+
+
+def test_engines_that_are_there_can_be_scored_again_without_training(place, monkeypatch):
+    spec = spec_of(sound(), train="python -c \"open('{out}/trained', 'a').write('x')\"")
+    run(spec)
+    monkeypatch.setattr(Options, "rescore", True)
+    run(spec)
+    (trained,) = Path("results").rglob("trained")
+    assert trained.read_text(encoding="utf-8") == "x"
 
 
 def test_a_row_that_fails_says_why_and_the_next_is_run(place):
@@ -147,6 +157,25 @@ def test_seeds_are_told_as_mean_and_deviation(place):
     one = kept["five", "tiles"]
     other = {**one, "seed": 1, "report": {**REPORT, "auroc": 0.85}}
     assert "| five | 0.800 ± 0.071 | 0.625 ± 0.000 |" in page(spec_of(sound()), [one, other])
+
+
+def test_goals_are_told_met_or_missed(place):
+    _, kept = run(spec_of(sound()))
+    goal = {"table": "t", "data": "tiles", "rows": ["five"]}
+    spec = spec_of(sound())
+    spec["goal"] = [
+        {**goal, "says": "good enough", "figure": "auroc", "at_least": 0.7},
+        {**goal, "says": "too slow", "figure": "ms", "at_most": 1},
+        {**goal, "says": "each class", "figure": "recall", "classes": ["dent"], "at_least": 0.55},
+        {**goal, "says": "as good", "figure": "f1", "above": ["five"]},
+        {**goal, "says": "open", "figure": "f1", "rows": ["six"], "at_least": 0.5},
+    ]
+    text = page(spec, list(kept.values()))
+    assert "| good enough | Tiles | at least 0.7 | 0.750 | met |" in text
+    assert "| too slow | Tiles | at most 1 | 1.250 | missed |" in text
+    assert "| each class | Tiles | at least 0.55 | 0.500 | missed |" in text
+    assert "| as good | Tiles | at least 0.625 | 0.625 | met |" in text
+    assert "| open | Tiles | at least 0.5 | not run | - |" in text
 
 
 def test_the_tables_in_the_repository_can_be_read():
