@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,18 +19,10 @@ Floats = NDArray[np.float32]
 Rng = np.random.Generator
 Where = tuple[slice, slice]
 SUBPIXEL_BITS = 4
+LOST = 0.6
+"""Share of the noise that resampling between pixels takes away, as a standard deviation."""
 PROMINENCE = 2.5
 """How much likelier the first of the places is than the last."""
-
-
-class Motion(NamedTuple):
-    """What was moved or resized, and how: around (x, y) by (dx, dy) px and `growth` = ln(scale)."""
-
-    x: float
-    y: float
-    dx: float = 0.0
-    dy: float = 0.0
-    growth: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +33,8 @@ class Canvas:
     places: Floats
     unit: float
     """Px of this crop per px of one whose shorter side is 256."""
+    noise: float = 0.0
+    """Standard deviation of the camera's noise in grey levels."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,7 +42,7 @@ class Canvas:
         return self.image.shape[1], self.image.shape[0]
 
 
-Fault = Callable[[Canvas, Rng], Motion | None]
+Fault = Callable[[Canvas, Rng], None]
 
 
 def places(crop: NDArray[np.uint8], unit: float) -> Floats:
@@ -66,17 +59,36 @@ def places(crop: NDArray[np.uint8], unit: float) -> Floats:
     return found if len(found) else middle
 
 
+def noise_of(crop: NDArray[np.uint8]) -> float:
+    """
+    Standard deviation of a crop's noise in grey levels.
+
+    From the median of a difference that straight edges do not move (after Immerkær, "Fast noise
+    variance estimation", 1996).
+    """
+    grey = crop.astype(np.float32) if crop.ndim == 2 else crop.mean(axis=2, dtype=np.float32)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / np.float32(6)
+    return 1.4826 * float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))))
+
+
 def scale_of(rng: Rng, unit: float) -> float:
     """Px per unit of one fault: now and then a large one."""
     return unit * (float(rng.uniform(1.5, 3.0)) if rng.random() < 0.08 else 1.0)
 
 
 def warp(
-    canvas: Canvas, centre: tuple[float, float], radius: float, matrix: NDArray[np.float64],
+    canvas: Canvas,
+    rng: Rng,
+    bump: tuple[float, float, float],
+    matrix: NDArray[np.float64],
     shift: tuple[float, float] = (0.0, 0.0),
-) -> None:  # fmt: skip
-    """Map what lies within `radius` of the centre by matrix and shift, fading out to 1.9 of it."""
-    x, y = centre
+) -> None:
+    """
+    Map what lies within (x, y, radius) by matrix and shift, fading out to 1.9 of the radius.
+
+    Noise that resampling took away is added again: its lack would tell where to look.
+    """
+    x, y, radius = bump
     at = _window(canvas, x, y, int(2 * radius + abs(shift[0]) + abs(shift[1])) + 2)
     rows, columns = np.mgrid[at].astype(np.float32)
     across, down = columns - np.float32(x + shift[0]), rows - np.float32(y + shift[1])
@@ -85,13 +97,16 @@ def warp(
     inverse = np.linalg.inv(matrix).astype(np.float32)
     from_x = x + inverse[0, 0] * across + inverse[0, 1] * down
     from_y = y + inverse[1, 0] * across + inverse[1, 1] * down
-    canvas.image[at] = cv2.remap(
+    moved = cv2.remap(
         canvas.image,
         (columns + share * (from_x - columns)).astype(np.float32),
         (rows + share * (from_y - rows)).astype(np.float32),
         cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    lost = LOST * canvas.noise * rng.standard_normal(moved.shape, dtype=np.float32)
+    touched = share > 0
+    canvas.image[at] = moved + lost * (touched if moved.ndim == 2 else touched[..., None])
 
 
 def place(canvas: Canvas, rng: Rng, seen: float) -> tuple[float, float]:
@@ -103,28 +118,23 @@ def place(canvas: Canvas, rng: Rng, seen: float) -> tuple[float, float]:
     return float(rng.uniform(2, width - 2)), float(rng.uniform(2, height - 2))
 
 
-def _move(canvas: Canvas, rng: Rng) -> Motion:
+def _move(canvas: Canvas, rng: Rng) -> None:
     unit = scale_of(rng, canvas.unit)
     x, y = place(canvas, rng, 0.85)
-    far = rng.uniform(2.2, 3.6) if rng.random() < 0.7 else rng.uniform(3.0, 8.0)
+    far = rng.uniform(2.6, 4.2) if rng.random() < 0.7 else rng.uniform(4.0, 8.0)
     dx, dy = (float(v) for v in unit * far * _direction(rng))
-    warp(canvas, (x, y), unit * rng.uniform(5, 10), np.eye(2), (dx, dy))
-    return Motion(x + dx / 2, y + dy / 2, dx / canvas.unit, dy / canvas.unit)
+    warp(canvas, rng, (x, y, unit * rng.uniform(5, 10)), np.eye(2), (dx, dy))
 
 
-def _resize(canvas: Canvas, rng: Rng) -> Motion | None:
-    unit = scale_of(rng, canvas.unit)
-    centre = place(canvas, rng, 0.85)
-    size = rng.uniform(0.12, 0.3) if rng.random() < 0.7 else rng.uniform(0.3, 0.7)
-    growth = float(rng.choice([-1.0, 1.0]) * size)
-    radius = unit * rng.uniform(5, 9)
-    if rng.random() < 0.8:
-        warp(canvas, centre, radius, np.eye(2) * np.exp(growth))
-        return Motion(*centre, growth=growth)
-    one, other = _direction(rng), np.exp(growth)
-    axes = np.array([one, (-one[1], one[0])])
-    warp(canvas, centre, radius, axes.T @ np.diag([other, 1.0]) @ axes)
-    return None
+def _resize(canvas: Canvas, rng: Rng) -> None:
+    """Larger or smaller, mostly alike in all directions."""
+    bump = (*place(canvas, rng, 0.85), scale_of(rng, canvas.unit) * rng.uniform(5, 9))
+    size = rng.uniform(0.16, 0.32) if rng.random() < 0.7 else rng.uniform(0.32, 0.7)
+    scale = float(np.exp(rng.choice([-1.0, 1.0]) * size))
+    along = _direction(rng)
+    axes = np.array([along, (-along[1], along[0])])
+    even = rng.random() < 0.8
+    warp(canvas, rng, bump, axes.T @ np.diag([scale, scale if even else 1.0]) @ axes)
 
 
 def _paste(canvas: Canvas, rng: Rng) -> None:
@@ -214,7 +224,7 @@ def _cloud(canvas: Canvas, rng: Rng) -> None:
         return
     part = canvas.image[at]
     dull = part * np.float32(rng.uniform(0.5, 0.85))
-    _blend(canvas, at, share, dull if kind == 1 else cv2.blur(part, (5, 5)))
+    _blend(canvas, at, share, dull if kind == 1 else np.asarray(cv2.blur(part, (5, 5))))
 
 
 KINDS: tuple[Fault, ...] = (_move, _resize, _paste, _stroke, _join, _spot, _cloud)

@@ -13,13 +13,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from edge_inspector.records import Pixels
-from edge_inspector.training.faults import KINDS, SHARES, Canvas, Floats, places, warp
+from edge_inspector.training.faults import (
+    KINDS,
+    LOST,
+    SHARES,
+    Canvas,
+    Floats,
+    noise_of,
+    places,
+    warp,
+)
 
 BATCH = 16
 CLEAN, STRAINED = 0.2, 0.25
 """Shares of crops without a fault, and of crops to measure on."""
-MOST = 14
-"""Faults of one crop, at most."""
+MOST, STIRRED = 14, 8
+"""Faults of one crop, and motions too small for one, at most."""
 VISIBLE, CERTAIN = 2.0, 7.0
 """Grey levels below which a change is none, and from which it is a fault; between is left open."""
 GROWTH = 5.0
@@ -38,7 +47,7 @@ class Batch(NamedTuple):
     Crops uint8 (n, h, w, c) and what they show.
 
     `faults` (n, rows, columns): 1 a fault, 0 none, -1 not said. `motions` (n, 3, rows / 2,
-    columns / 2): dx and dy in px of 256, and the weighted ln(scale).
+    columns / 2): dx and dy in px of 256, and the weighted ln(scale); NaN where not known.
     """
 
     crops: Tensor
@@ -53,7 +62,7 @@ class Marred(IterableDataset[Batch]):
         super().__init__()
         self.crops, self.cell, self.seed, self.start = crops, cell, seed, start
         self.unit = min(crops.shape[1:3]) / 256
-        self._places: dict[int, Floats] = {}
+        self._known: dict[int, tuple[Floats, float]] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
@@ -68,35 +77,32 @@ class Marred(IterableDataset[Batch]):
 
     def _one(self, number: int, rng: np.random.Generator) -> tuple[Pixels, Signs, Floats]:
         crop = self.crops[number]
-        rows, columns = crop.shape[0] // self.cell, crop.shape[1] // self.cell
-        motions = np.zeros((3, rows // 2, columns // 2), np.float32)
-        kind = rng.random()
-        if kind < CLEAN:
-            return crop, np.zeros((rows, columns), np.int8), motions
         flat = crop[:, :, 0] if crop.shape[2] == 1 else crop
-        if kind < CLEAN + STRAINED:
-            strained, motions = strain(flat, self.unit, rows // 2, columns // 2, rng)
+        rows, columns = crop.shape[0] // self.cell, crop.shape[1] // self.cell
+        if number not in self._known:
+            self._known[number] = places(flat, self.unit), noise_of(flat)
+        canvas = Canvas(
+            flat.astype(np.float32), self._known[number][0], self.unit, self._known[number][1]
+        )
+        kind = rng.random()
+        if kind < STRAINED:
+            strained, motions = strain(canvas, rows // 2, columns // 2, rng)
             return strained.reshape(crop.shape), np.full((rows, columns), -1, np.int8), motions
-        if number not in self._places:
-            self._places[number] = places(flat, self.unit)
-        canvas = Canvas(flat.astype(np.float32), self._places[number], self.unit)
-        _stir(canvas, rng)
+        motions = np.full((3, rows // 2, columns // 2), np.nan, np.float32)
+        if rng.random() < 0.7:
+            _stir(canvas, rng)
         before = canvas.image.copy()
-        self._mar(canvas, motions, rng)
+        if kind < 1 - CLEAN:
+            _mar(canvas, rng)
         image = np.clip(canvas.image, 0, 255)
         gain = np.float32(1 + 0.02 * rng.standard_normal())
-        pixels = np.clip(image * gain + np.float32(0.5), 0, 255).astype(np.uint8)
-        return pixels.reshape(crop.shape), _faults(image, before, self.cell), motions
+        pixels = _eight_bit(image * gain).reshape(crop.shape)
+        return pixels, _faults(image, before, self.cell), motions
 
-    def _mar(self, canvas: Canvas, motions: Floats, rng: np.random.Generator) -> None:
-        side = 2 * self.cell
-        for kind in rng.choice(len(KINDS), size=rng.integers(1, MOST + 1), p=SHARES):
-            moved = KINDS[kind](canvas, rng)
-            if moved is None:
-                continue
-            row = min(max(int(moved.y) // side, 0), motions.shape[1] - 1)
-            column = min(max(int(moved.x) // side, 0), motions.shape[2] - 1)
-            motions[:, row, column] = moved.dx, moved.dy, GROWTH * moved.growth
+
+def _mar(canvas: Canvas, rng: np.random.Generator) -> None:
+    for kind in rng.choice(len(KINDS), size=rng.integers(1, MOST + 1), p=SHARES):
+        KINDS[kind](canvas, rng)
 
 
 def batches(crops: Tensor, cell: int, seed: int, start: int) -> Iterator[Batch]:
@@ -106,7 +112,7 @@ def batches(crops: Tensor, cell: int, seed: int, start: int) -> Iterator[Batch]:
 
 
 def strain(
-    crop: Pixels, unit: float, rows: int, columns: int, rng: np.random.Generator
+    canvas: Canvas, rows: int, columns: int, rng: np.random.Generator
 ) -> tuple[Pixels, Floats]:
     """
     A crop bent by a smooth random field, to learn measuring on, and the motion of each cell.
@@ -114,7 +120,7 @@ def strain(
     The whole is moved and turned as well, which is not told: how a unit lies is no fault, and what
     a cell's motion is must be known apart from it.
     """
-    height, width = crop.shape[:2]
+    (width, height), unit = canvas.size, canvas.unit
     nodes = (round(height / (NODE_PX * unit)) + 2, round(width / (NODE_PX * unit)) + 2)
     bends = rng.normal(0, STRAIN_PX * unit, (*nodes, 2)).astype(np.float32)
     field = cv2.resize(bends, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -123,7 +129,7 @@ def strain(
     from_x = x - field[..., 0] - right + turn * (y - height / 2)
     from_y = y - field[..., 1] - down - turn * (x - width / 2)
     bent = cv2.remap(
-        crop,
+        canvas.image,
         from_x.astype(np.float32),
         from_y.astype(np.float32),
         cv2.INTER_CUBIC,
@@ -134,7 +140,8 @@ def strain(
     growth = (np.gradient(cells[..., 0], axis=1) + np.gradient(cells[..., 1], axis=0)) / (2 * side)
     own = _without_pose(cells.reshape(-1, 2), rows, columns).reshape(rows, columns, 2)
     motions = np.stack([own[..., 0], own[..., 1], GROWTH * growth])
-    return np.asarray(bent, np.uint8), motions.astype(np.float32)
+    lost = LOST * canvas.noise * rng.standard_normal(bent.shape, dtype=np.float32)
+    return _eight_bit(bent + lost), motions.astype(np.float32)
 
 
 def _without_pose(motions: Floats, rows: int, columns: int) -> Floats:
@@ -146,12 +153,16 @@ def _without_pose(motions: Floats, rows: int, columns: int) -> Floats:
 
 def _stir(canvas: Canvas, rng: np.random.Generator) -> None:
     """Motions too small to be faults: resampling itself must not look like one."""
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(1, STIRRED + 1)):
         x, y = canvas.places[rng.integers(len(canvas.places))]
         angle, far = rng.uniform(0, 2 * np.pi), canvas.unit * rng.uniform(0, 0.2)
         shift = (float(far * np.cos(angle)), float(far * np.sin(angle)))
         scale = np.eye(2) * (1 + rng.uniform(-0.01, 0.01))
-        warp(canvas, (float(x), float(y)), canvas.unit * rng.uniform(5, 10), scale, shift)
+        warp(canvas, rng, (float(x), float(y), canvas.unit * rng.uniform(5, 10)), scale, shift)
+
+
+def _eight_bit(image: Floats) -> Pixels:
+    return np.asarray(np.clip(image + np.float32(0.5), 0, 255), np.uint8)
 
 
 def _faults(image: Floats, before: Floats, cell: int) -> Signs:

@@ -26,7 +26,7 @@ STEPS = 6000
 RATE = 2e-3
 DECAY = 1e-4
 FIRST_STEPS = 50
-MOTION = 0.1
+MOTION = 0.03
 """Weight of knowing how far something was moved beside knowing that it was."""
 ROUND = 200
 """Steps that a loss in the report is the mean of."""
@@ -67,7 +67,9 @@ class Course:
     def __init__(self, plan: Plan, crops: GoodCrops) -> None:
         shape = crops.shape
         self.plan, self.crops = plan, crops
-        self.network = Sensitive(shape.height, shape.width, shape.channels)
+        self.network = Sensitive(
+            shape.height, shape.width, shape.channels, standardise=plan.standardise
+        )
         self.network.start(crops.train)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=DECAY)
         self.limit = plan.steps or STEPS
@@ -159,6 +161,8 @@ def faults_loss(network: Sensitive, batch: Batch) -> Tensor:
     said = (batch.faults >= 0).to(torch.float32)
     truth = (batch.faults > 0).to(torch.float32)
     each = functional.binary_cross_entropy_with_logits(odds, truth, reduction="none")
-    motion = (network.motions(features) - batch.motions).square().mean()
+    known = batch.motions.isfinite()
+    away = network.motions(features) - torch.where(known, batch.motions, 0.0)
+    motion = (away.square() * known).sum() / known.sum().clamp(min=1)
     loss: Tensor = (each * said).sum() / said.sum() + MOTION * motion
     return loss

@@ -84,16 +84,58 @@ def test_a_batch_scores_as_its_crops_alone():
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_colours_are_read_as_the_network_without_interleaving_would():
+def test_colours_are_read_as_a_network_without_interleaving_would():
     torch.manual_seed(0)
     network = Sensitive(64, 64, 3)
     crops = torch.randint(0, 255, (1, 64, 64, 3), dtype=torch.uint8)
     rows = crops.reshape(1, 1, 64, 192).float()
-    kernel = network.seen.weight.reshape(16, 4, 4, 3).permute(0, 3, 1, 2)
+    conv = network.deviating
+    kernel = conv.weight.reshape(16, 4, 4, 3).permute(0, 3, 1, 2)
     plain = torch.nn.functional.conv2d(
-        crops.permute(0, 3, 1, 2).float(), kernel, network.seen.bias, stride=2, padding=1
+        crops.permute(0, 3, 1, 2).float(), kernel, conv.bias, stride=2, padding=1
     )
-    assert torch.allclose(network.seen(rows), plain, atol=1e-2)
+    assert torch.allclose(conv(rows), plain, atol=1e-2)
+
+
+def bright_square(x, side=64):
+    crop = np.full((side, side), 40, np.float32)
+    left = np.clip(np.arange(side) + 0.5 - (x - 10), 0, 1) * np.clip(
+        x + 10 - np.arange(side) + 0.5, 0, 1
+    )
+    crop[22:42] += 150 * left
+    return np.rint(crop).astype(np.uint8)
+
+
+def test_the_edges_tell_px_to_the_right():
+    """Lucas and Kanade: deviations weighed by the mean crop's edges add up to the motion."""
+    network = Sensitive(64, 64, 1)
+    rng = np.random.default_rng(0)
+    good = np.stack([bright_square(32 + rng.normal(0, 0.5)) for _ in range(200)])
+    network.start(torch.from_numpy(good[..., None]))
+
+    def told(by):
+        """Around the left edge of the square, at (11, 16) in half px: right and down."""
+        half = network.halved(
+            network._rows(torch.from_numpy(bright_square(32 + by)[None, ..., None]))
+        )
+        planes = network._deviation(half, "half_") * network.get_buffer("edges")
+        return planes[0, :2, 14:19, 9:14].mean(dim=(1, 2)).tolist()
+
+    none, some, twice, back = (told(by) for by in (0, 0.4, 0.8, -0.8))
+    assert 0.2 < twice[0] < 0.9
+    assert twice[0] == pytest.approx(2 * some[0], rel=0.25)
+    assert back[0] == pytest.approx(-twice[0], rel=0.4)
+    assert abs(none[0]) < 0.1 * twice[0]
+    assert abs(twice[1]) < 0.1 * twice[0]
+
+
+def test_brightness_and_contrast_say_nothing_where_they_are_taken_out():
+    torch.manual_seed(0)
+    network = Sensitive(64, 64, 1, standardise=True).eval()
+    dim = torch.randint(0, 100, (4, 64, 64, 1), dtype=torch.uint8)
+    network.start(dim)
+    with torch.no_grad():
+        assert torch.allclose(network(dim), network(2 * dim + 20), atol=1e-2)
 
 
 def test_a_seed_reproduces_the_losses(units, monkeypatch):
