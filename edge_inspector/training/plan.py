@@ -15,6 +15,9 @@ LOOPS = {
     "solder-vae": "edge_inspector.training.anomaly:train",
     "beta-vae": "edge_inspector.training.anomaly:train",
     "cae": "edge_inspector.training.anomaly:train",
+    "sure": "edge_inspector.training.sure:train",
+    "padim": "edge_inspector.training.peers:train_padim",
+    "patchcore": "edge_inspector.training.peers:train_patchcore",
 }
 """Model name -> its loop, `(plan, crops, tick) -> Trained`."""
 
