@@ -29,7 +29,8 @@ class Plan:
     model: str
     seed: int = 0
     minutes: float = 60.0
-    steps: int = 50_000
+    steps: int | None = None
+    """None takes the model's own number: as many as it takes to settle, or what suits it."""
     score: str | None = None
     standardise: bool = False
     threads: int = 2
