@@ -65,7 +65,6 @@ class Marred(IterableDataset[Batch]):
         self._known: dict[int, tuple[Floats, float]] = {}
 
     def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
         if get_worker_info() is not None:
             torch.set_num_threads(1)
         step = self.start
@@ -107,6 +106,8 @@ def _mar(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def batches(crops: Tensor, cell: int, seed: int, start: int) -> Iterator[Batch]:
     """Endless batches, made by a process of their own while the network learns."""
+    # A pool of OpenCV's threads does not survive the fork: ended there, it would wait for ever.
+    cv2.setNumThreads(1)
     marred = Marred(crops.numpy(), cell, seed, start)
     return iter(DataLoader(marred, batch_size=None, num_workers=1, prefetch_factor=4))
 

@@ -136,3 +136,11 @@ def test_a_process_of_its_own_makes_the_same_batches():
     made = next(batches(crops, 4, 0, 0))
     assert isinstance(made, Batch)
     assert torch.equal(made.crops, first().crops)
+
+
+def test_crops_are_marred_though_opencv_had_threads_before():
+    cv2.setNumThreads(4)
+    for _ in range(3):
+        cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (5, 5), 1)
+    crops = torch.from_numpy(np.stack([balls()] * 4)[..., None])
+    assert len(next(batches(crops, 4, 0, 0)).crops) == BATCH
