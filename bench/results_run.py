@@ -39,6 +39,8 @@ QUIET = {
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
 }
 """What the children see besides: one thread, and memory that is kept."""
+OWN = "edge-inspector: "
+"""How the command line begins the sentence about what went wrong."""
 TOLD = ("commit", "date", "cpu")
 
 
@@ -208,10 +210,14 @@ def _run(command: str, log: Path, minutes: float) -> str:
                 os.killpg(child.pid, signal.SIGINT)
                 child.wait(30)
                 raise
-    if code == 0:
-        return ""
-    told = log.read_text(encoding="utf-8").strip().splitlines()
-    return f"failed: {told[-1][:300]} (exit {code})"
+    return "" if code == 0 else f"failed: {_last_words(log)} (exit {code})"
+
+
+def _last_words(log: Path) -> str:
+    """What the last command said of its end."""
+    said = log.read_text(encoding="utf-8").rpartition("\n$ ")[2].strip().splitlines()[1:]
+    own = [line.removeprefix(OWN) for line in said if line.startswith(OWN)]
+    return (own or said or ["it said nothing"])[-1][:300]
 
 
 def _clear(folder: Path) -> None:
