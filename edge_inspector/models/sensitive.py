@@ -60,9 +60,8 @@ class Sensitive(nn.Module):
         self.register_buffer("half_picture", torch.zeros(half))
         self.register_buffer("half_inverse", torch.ones(half))
         self.register_buffer("edges", torch.zeros(1, 3, *half[2:]))
-        kernel = (self.step + 2, (self.step + 2) * channels)
-        stride = (self.step, self.step * channels)
-        self.deviating = nn.Conv2d(1, FIRST, kernel, stride, (1, channels))
+        square = (self.step, self.step * channels)
+        self.deviating = nn.Conv2d(1, FIRST, square, square)
         self.halved = nn.AvgPool2d((2, 2 * channels))
         self.seen = nn.Conv2d(1, FIRST, 3, self.step // 2, 1, bias=False)
         self.pooled = nn.AvgPool2d(self.step // 2)
@@ -74,7 +73,6 @@ class Sensitive(nn.Module):
             nn.ReLU(),
         )
         self.place = nn.Parameter(torch.zeros(1, COARSE, rows, columns))
-        self.coarse = nn.Sequential(nn.Conv2d(COARSE, COARSE, 3, padding=1), nn.ReLU())
         self.pose = Pose(rows, columns)
         self.last = nn.Sequential(nn.Conv2d(COARSE, COARSE, 3, padding=1), nn.ReLU())
         self.odds = nn.Conv2d(COARSE, 4, 1)
@@ -109,8 +107,7 @@ class Sensitive(nn.Module):
         marks = self.deviating(self._deviation(x, ""))
         moved = self.pooled(self._deviation(half, "half_") * self.get_buffer("edges"))
         fine = self.fine(self.shapes(functional.relu(seen + marks)) + self.moved(moved))
-        hidden = self.coarse(fine + self.place)
-        told: Tensor = self.last(self.pose(hidden))
+        told: Tensor = self.last(self.pose(fine + self.place))
         return told
 
     def _rows(self, crops: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ VISIBLE, CERTAIN = 2.0, 7.0
 """Grey levels below which a change is none, and from which it is a fault; between is left open."""
 GROWTH = 5.0
 """Weight of ln(scale) beside px, so that both are learned alike."""
-NODE_PX, STRAIN_PX = 20.0, 1.2
+NODE_PX, STRAIN_PX = 13.0, 1.4
 """Of a strained crop: distance of the nodes, and how far each is moved (standard deviation)."""
 SHIFT_PX, TURN = 0.7, 0.005
 """How far the whole of a strained crop is moved and turned, in px and radians."""

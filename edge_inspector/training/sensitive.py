@@ -26,7 +26,7 @@ STEPS = 6000
 RATE = 2e-3
 DECAY = 1e-4
 FIRST_STEPS = 50
-MOTION = 0.03
+MOTION = 0.06
 """Weight of knowing how far something was moved beside knowing that it was."""
 ROUND = 200
 """Steps that a loss in the report is the mean of."""
