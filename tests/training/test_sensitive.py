@@ -90,9 +90,9 @@ def test_colours_are_read_as_a_network_without_interleaving_would():
     crops = torch.randint(0, 255, (1, 64, 64, 3), dtype=torch.uint8)
     rows = crops.reshape(1, 1, 64, 192).float()
     conv = network.deviating
-    kernel = conv.weight.reshape(16, 4, 4, 3).permute(0, 3, 1, 2)
+    kernel = conv.weight.reshape(16, 2, 2, 3).permute(0, 3, 1, 2)
     plain = torch.nn.functional.conv2d(
-        crops.permute(0, 3, 1, 2).float(), kernel, conv.bias, stride=2, padding=1
+        crops.permute(0, 3, 1, 2).float(), kernel, conv.bias, stride=2
     )
     assert torch.allclose(conv(rows), plain, atol=1e-2)
 
