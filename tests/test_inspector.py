@@ -116,6 +116,32 @@ def test_a_grid_names_the_cell_and_places_the_mark_in_the_frame(recipe):
     assert found.regions[2].box == (8, 40, 8, 8)
 
 
+def test_two_engines_may_judge_one_place_and_the_larger_normalised_score_decides(
+    recipe, tiny_engine
+):
+    text = msgspec.toml.decode(recipe().read_text())
+    digest = text["calibration"]["engines"]["tiny"]
+    both = recipe(
+        engines={"tiny": str(tiny_engine), "other": str(tiny_engine)},
+        regions=[WHOLE, {**WHOLE, "name": "again", "engine": "other"}],
+        calibration={
+            **text["calibration"],
+            "engines": {"tiny": digest, "other": digest},
+            "regions": {
+                "whole": {"center": 0.0, "spread": SPREAD},
+                "again": {"center": 0.0, "spread": SPREAD / 2},
+            },
+        },
+    )
+    with open_inspector(both) as opened:
+        found = opened.inspect(frame(marked(slice(4, 9), slice(20, 25))))
+    alone, larger = (region.score for region in found.regions)
+    assert alone < 3.0
+    assert found.outcome is Outcome.FAIL
+    assert found.anomaly_score == larger == pytest.approx(2 * alone)
+    assert "'again' at x 20, y 4" in found.detail
+
+
 def test_what_the_recipe_masks_is_not_judged(recipe):
     masked = cells(recipe, 2, 2, ignore=[[[36, 4], [60, 4], [60, 28], [36, 28]]])
     with open_inspector(masked) as opened:
