@@ -16,7 +16,7 @@ from edge_inspector.studies import bench_backend, bench_pipeline, bench_rules, b
 from edge_inspector.studies.facts import facts
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "engines" / "bga" / "1"
+ENGINE = ROOT / "engines" / "bga" / "2"
 RECIPE = ROOT / "deploy" / "demo" / "recipe.toml"
 RULES = ROOT / "edge_inspector" / "rules" / "bga_simulated.toml"
 

@@ -30,8 +30,8 @@ def test_the_demo_loses_nothing_and_tells_engine_and_rules_against_the_truth(tmp
     assert summary["latency_ms"].keys() == {"p50", "p99", "p99_9", "max"}
     assert 0 < summary["latency_ms"]["p50"] < summary["budget_ms"]
     assert summary["outcomes"]["fail"] >= 5
-    # The lean engine misses many bridges and sizes (engines/bga/1.json); it must not be blind.
-    assert summary["engine"]["escape_rate"] < 0.75
+    # It misses most balls that are hardly off their places (engines/bga/2.json), and little else.
+    assert summary["engine"]["escape_rate"] < 0.4
     pictures = list((out / "rejects").glob("*.png"))
     assert len(pictures) == summary["outcomes"]["fail"]
 
