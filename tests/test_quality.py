@@ -6,6 +6,7 @@ import pytest
 
 from edge_inspector import clock
 from edge_inspector.quality import WORDS, cause, measure, placement
+from edge_inspector.recipe import Measure
 from edge_inspector.records import Pose
 from edge_inspector.simulator import package, second
 from edge_inspector.simulator.defects import DEFECTS
@@ -160,8 +161,12 @@ def test_a_pose_is_measured_at_the_middle_of_the_regions():
 
 
 def test_the_measure_that_tells_most_is_the_cause_and_the_others_are_named():
-    limits = {"contrast": (60.0, 70.0), "mean": (90.0, 110.0), "sharpness": (0.4, 0.5)}
-    good = {"contrast": 65.0, "mean": 100.0, "sharpness": 0.45}
+    limits: dict[Measure, tuple[float, float]] = {
+        "contrast": (60.0, 70.0),
+        "mean": (90.0, 110.0),
+        "sharpness": (0.4, 0.5),
+    }
+    good: dict[Measure, float] = {"contrast": 65.0, "mean": 100.0, "sharpness": 0.45}
     assert cause(good, limits) is None
     assert cause({**good, "mean": 150.0}, limits) == (
         "mean is 150, good units have 90 to 110: too bright: lamp, exposure or stray light"
@@ -174,7 +179,7 @@ def test_the_measure_that_tells_most_is_the_cause_and_the_others_are_named():
 
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_a_measure_that_cannot_be_taken_is_not_within_limits(value):
-    measured = {} if value is None else {"match": value}
+    measured: dict[Measure, float] = {} if value is None else {"match": value}
     assert "match is nan" in (cause(measured, {"match": (0.8, 1.0)}) or "")
 
 

@@ -153,7 +153,7 @@ def test_the_gradient_term_is_minus_the_mean_cosine_over_layers():
         for mean, gradient in zip(model.constraint.means(), gradients, strict=True)
     ]
     look = model.look(x)
-    assert look.constraint.item() == pytest.approx(-sum(cosines).item() / 6, abs=1e-5)
+    assert look.constraint.item() == pytest.approx(-torch.stack(cosines).sum().item() / 6, abs=1e-5)
     plain, score = reconstruction(look, 4)[0], gradcon(look, 4, gamma=0.5)[0]
     torch.testing.assert_close(score, plain + 0.5 * look.constraint)
 
@@ -190,5 +190,5 @@ def test_the_constraint_pulls_gradients_towards_their_mean():
     before = constraint.of_batch(loss(), [kernel])
     (slope,) = torch.autograd.grad(before, kernel)
     with torch.no_grad():
-        kernel -= 0.01 * slope / slope.norm()
+        kernel.sub_(0.01 * slope / slope.norm())
     assert constraint.of_batch(loss(), [kernel]).item() < before.item()

@@ -10,7 +10,7 @@ import pytest
 
 from edge_inspector.cli.main import main
 from edge_inspector.inspector import open_inspector
-from edge_inspector.recipe import FrameQuality, Recipe, load_recipe
+from edge_inspector.recipe import FrameQuality, Measure, Recipe, load_recipe
 from edge_inspector.records import Inspection, Outcome, Reason
 from edge_inspector.studies.calibrate_quality import Frames, frame_quality, held_out_rejects, learn
 from edge_inspector.studies.calibrate_recipe import file_frame
@@ -85,7 +85,7 @@ def test_limits_are_the_range_of_good_units_and_room_beside_it() -> None:
 
 
 def test_good_frames_that_the_others_would_refuse_are_counted() -> None:
-    usual = [{"mean": float(value)} for value in range(90, 111)]
+    usual: list[dict[Measure, float]] = [{"mean": float(value)} for value in range(90, 111)]
     assert held_out_rejects(usual) == 0
     assert held_out_rejects([*usual, {"mean": 300.0}]) == 1
 

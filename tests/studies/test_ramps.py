@@ -106,7 +106,8 @@ def square(channels: int) -> np.ndarray:
 def centre(pixels: np.ndarray) -> np.ndarray:
     light = pixels[:, :, 0].astype(float) - 60
     rows, columns = np.indices(light.shape)
-    return np.array([(columns * light).sum(), (rows * light).sum()]) / light.sum()
+    moments = np.array([(columns * light).sum(), (rows * light).sum()])
+    return np.asarray(moments / light.sum())
 
 
 @pytest.mark.parametrize("channels", [1, 3])

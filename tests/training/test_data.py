@@ -139,7 +139,9 @@ def test_crops_keep_the_names_of_their_files(tmp_path):
     crops = read_good(data, 3)
     assert len(crops.names) == len(crops.train) == 27
     for name, crop in zip(crops.names, crops.train, strict=True):
-        assert cv2.imread(name, cv2.IMREAD_GRAYSCALE)[0, 0] == crop[0, 0, 0]
+        picture = cv2.imread(name, cv2.IMREAD_GRAYSCALE)
+        assert picture is not None
+        assert picture[0, 0] == crop[0, 0, 0]
 
 
 def test_a_size_that_no_network_takes_is_refused(units):

@@ -87,11 +87,9 @@ def test_a_strained_crop_moved_by_what_it_is_said_to():
         cv2.circle(crop, (x, y), 6, 200, -1, cv2.LINE_AA)
     drawn = Canvas(crop, places(crop.astype(np.uint8), 1.0), 1.0)
     bent, motions = strain(drawn, 16, 16, np.random.default_rng(1))
-    told, found = [], []
-    for x, y in centres:
-        told.append(motions[:2, y // 16, x // 16])
-        found.append(centre_of(bent.astype(np.float32), (x, y)) - centre_of(crop, (x, y)))
-    told, found = np.array(told), np.array(found)
+    after = bent.astype(np.float32)
+    told = np.array([motions[:2, y // 16, x // 16] for x, y in centres])
+    found = np.array([centre_of(after, place) - centre_of(crop, place) for place in centres])
     basis = np.column_stack([np.ones(len(centres)), centres])
     found -= basis @ np.linalg.lstsq(basis, found, rcond=None)[0]
     assert np.corrcoef(told.ravel(), found.ravel())[0, 1] > 0.8
