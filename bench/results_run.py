@@ -8,6 +8,7 @@ fails says so on the page. Nothing here trains or scores: each row is its own co
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import shlex
@@ -227,14 +228,19 @@ def _clear(folder: Path) -> None:
 
 
 def _keep(result: dict[str, Any]) -> None:
-    """Put a result in place of the one before."""
-    kept = read_kept()
-    kept[(result["table"], result["row"], result["data"], result["seed"])] = result
+    """Put a result in place of the one before; several runners may do so at a time."""
     KEPT.parent.mkdir(exist_ok=True)
-    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept.values())
-    draft = KEPT.with_suffix(".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(KEPT)
+    lock = os.open(KEPT.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = read_kept()
+        kept[(result["table"], result["row"], result["data"], result["seed"])] = result
+        text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept.values())
+        draft = KEPT.with_suffix(".new")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(KEPT)
+    finally:
+        os.close(lock)
 
 
 def _short(result: dict[str, Any]) -> str:
