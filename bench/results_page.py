@@ -19,7 +19,7 @@ def write_page(spec: dict[str, Any], results: Sequence[Result]) -> None:
     """Write `docs/results-anomaly.md`."""
     parts = [f"# {spec['title']}", spec["intro"].strip(), _machine(results)]
     head = ["goal", "data", "wanted", "found", ""]
-    parts += ["## Goals", _table(head, goals_table(spec, results))]
+    parts += ["## Goals", _table(head, goals_table(spec, results), "---")]
     for name, table in spec["table"].items():
         parts += [f"## {table['title']}", table["text"].strip()]
         for data in _data_of(spec, name):
@@ -156,9 +156,8 @@ def _ended(found: Sequence[Result]) -> str:
     return "; ".join(dict.fromkeys(parts)) or "nothing to train"
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    numbers = bool(lines) and all(cell[:1] in "0123456789-" for line in lines for cell in line[1:])
-    rule = ["---"] + ["--:" if numbers else "---"] * (len(head) - 1)
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]], align: str = "--:") -> str:
+    rule = ["---"] + [align] * (len(head) - 1)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
 
 

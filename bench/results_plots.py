@@ -30,7 +30,14 @@ BETAS = {0.01: 0.743, 0.1: 0.776, 1.0: 0.796, 3.0: 0.809, 10.0: 0.735}
 
 def write_plots(spec: dict[str, Any], results: Sequence[Result]) -> None:
     """Draw what there are scores for."""
-    mpl.rcParams.update({"svg.hashsalt": "edge-inspector", "font.size": 8, "axes.grid": True})
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "edge-inspector",
+            "svg.fonttype": "none",
+            "font.size": 8,
+            "axes.grid": True,
+        }
+    )
     PLOTS.mkdir(parents=True, exist_ok=True)
     for table in spec["table"]:
         for data, of_data in spec["data"].items():
@@ -60,8 +67,13 @@ def _steps(scores: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Overkill and recall at every threshold."""
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)
-    good = np.cumsum(~bad[order])[last] / max((~bad).sum(), 1)
-    return np.append(0, good), np.append(0, np.cumsum(bad[order])[last] / max(bad.sum(), 1))
+    good = np.append(0, np.cumsum(~bad[order])[last] / max((~bad).sum(), 1))
+    hits = np.append(0, np.cumsum(bad[order])[last] / max(bad.sum(), 1))
+    # Corners alone: a point where both neighbours lie at its recall or at its overkill adds nothing.
+    flat = (np.diff(good[:-1]) == 0) & (np.diff(good[1:]) == 0)
+    level = (np.diff(hits[:-1]) == 0) & (np.diff(hits[1:]) == 0)
+    shown = np.concatenate([[True], ~(flat | level), [True]])
+    return good[shown], hits[shown]
 
 
 def _curves(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, title: str) -> None:
@@ -93,8 +105,10 @@ def _densities(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, titl
         spread = 1.4826 * np.median(np.abs(values[~bad] - middle)) or 1.0
         away = np.clip((values - middle) / spread, -4, 12)
         edges = np.linspace(-4, 12, 49)
-        axis.hist(away[~bad], edges, density=True, alpha=0.6, label="good")
-        axis.hist(away[bad], edges, density=True, alpha=0.6, label="defective")
+        for which, label in ((~bad, "good"), (bad, "defective")):
+            axis.hist(
+                away[which], edges, density=True, alpha=0.6, label=label, histtype="stepfilled"
+            )
         axis.set_title(row, fontsize=7)
         axis.tick_params(labelsize=6)
     axes[0, 0].legend(fontsize=6)
@@ -105,7 +119,7 @@ def _densities(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, titl
 def _betas(results: Sequence[Result]) -> None:
     """F1 by weight of the divergence, ours with the deviation over seeds and the paper's."""
     rows = {beta: f"beta {beta:g}, ELBO" for beta in BETAS}
-    rows |= {1.0: "VAE, ELBO", 3.0: "beta-VAE, ELBO"}
+    rows[3.0] = "beta-VAE, ELBO"
     found: dict[float, list[float]] = {}
     for beta, row in rows.items():
         fine = [r for r in results if (r["row"], r["data"], r["outcome"]) == (row, "min32", "ok")]
