@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_inspector.align import Aligner, open_alignment
 from edge_inspector.pixels import pose_matrix
-from edge_inspector.recipe import Fiducials, Outline, Template
+from edge_inspector.recipe_alignment import Fiducials, Outline, Template
 from edge_inspector.records import Pixels, Pose
 
 FINE = 3

@@ -14,7 +14,7 @@ from edge_inspector.align_outline import OutlineAligner
 from edge_inspector.align_patch import COARSE_SIDE_PX, Patch
 from edge_inspector.errors import DocumentError, Uninspectable
 from edge_inspector.pixels import check, grey, pose_matrix
-from edge_inspector.recipe import Fiducials, Outline, Template
+from edge_inspector.recipe_alignment import Fiducials, Outline, Template
 from edge_inspector.records import Pixels, Pose, Reason
 
 MIN_DEVIATION = 2.0

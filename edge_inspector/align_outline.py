@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_inspector.errors import Misuse, Uninspectable
 from edge_inspector.pixels import check, eight_bit, grey, pose_matrix, without_colour
-from edge_inspector.recipe import Outline
+from edge_inspector.recipe_alignment import Outline
 from edge_inspector.records import Pixels, Pose, Reason
 
 Floats = NDArray[np.float64]

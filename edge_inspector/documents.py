@@ -10,10 +10,10 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tomlkit.container import Container
 from tomlkit.exceptions import ParseError, TOMLKitError
 from tomlkit.items import AbstractTable, Item, Null
@@ -21,6 +21,7 @@ from tomlkit.items import AbstractTable, Item, Null
 from edge_inspector.errors import DocumentError
 
 Name = r"^[A-Za-z0-9_.-]{1,64}$"
+NameStr = Annotated[str, Field(pattern=Name)]
 TYPE_TAG = "type="
 """Tags of a union chosen by a callable start so, and hence never equal a key."""
 
@@ -29,6 +30,12 @@ class Document(BaseModel):
     """A part of a document: frozen, and strict about its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+def type_of(given: Any) -> str:
+    """The tag of a source or sink: its type, one tag for all plug-ins."""
+    kind = given.get("type", "") if isinstance(given, dict) else getattr(given, "type", "")
+    return TYPE_TAG + ("package.module:Attribute" if ":" in str(kind) else str(kind))
 
 
 Model = TypeVar("Model", bound=BaseModel)

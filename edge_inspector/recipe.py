@@ -14,51 +14,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge_inspector.documents import Document, Name, line_of, nearest, read_toml, validate
+from edge_inspector.documents import Document, NameStr, line_of, nearest, read_toml, validate
 from edge_inspector.errors import DocumentError
+from edge_inspector.recipe_alignment import Alignment, Fiducials, Point, Template
+from edge_inspector.records import Outcome
 
-NameStr = Annotated[str, Field(pattern=Name)]
 Rect = tuple[int, int, Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
-Point = tuple[float, float]
-
-
-class Outline(Document):
-    """The package is found as the one dark (or bright) body, cropped and resized to `size` px."""
-
-    method: Literal["outline"]
-    polarity: Literal["dark", "bright"] = "dark"
-    level: int | None = Field(default=None, ge=1, le=254)
-    size: tuple[int, int] = (256, 256)
-    margin_px: int = 0
-    min_area_fraction: float = Field(default=0.1, gt=0, lt=1)
-    max_angle_deg: float = Field(default=10.0, gt=0, le=45)
-
-
-class Template(Document):
-    """A patch of a good frame is searched for, in translation and rotation, to sub-pixel accuracy."""
-
-    method: Literal["template"]
-    image: Path
-    position: Point
-    """Top left corner of the patch in the reference frame, px."""
-    search_px: int = Field(default=64, ge=1)
-    max_angle_deg: float = Field(default=3.0, ge=0, le=45)
-    min_score: float = Field(default=0.7, gt=0, le=1)
-
-
-class Fiducials(Document):
-    """Two or more round marks of the reference frame are found and a rigid pose fitted."""
-
-    method: Literal["fiducials"]
-    image: Path
-    """Patch of one mark, cut from a good frame; its middle is the mark's centre."""
-    positions: tuple[Point, ...] = Field(min_length=2)
-    search_px: int = Field(default=32, ge=1)
-    min_score: float = Field(default=0.7, gt=0, le=1)
-    max_residual_px: float = Field(default=1.0, gt=0)
-
-
-Alignment = Annotated[Outline | Template | Fiducials, Field(discriminator="method")]
 
 
 class Grid(Document):
@@ -68,8 +29,16 @@ class Grid(Document):
     columns: int = Field(ge=1, le=64)
 
 
+Symbology = Literal["data-matrix", "qr-code", "code-128", "any"]
+
+
 class Region(Document):
-    """A named area in reference px, scored by an engine or by rules."""
+    """
+    A named area in reference px, scored by an engine, by rules or by both; or the unit's code.
+
+    With both, `fuse` says when the region fails: where either kind of evidence says so, or where
+    both do. A region with `code` is read, not judged: its text is the unit's serial.
+    """
 
     name: NameStr
     rect: Rect
@@ -77,13 +46,20 @@ class Region(Document):
     grid: Grid | None = None
     engine: str | None = None
     rules: str | None = None
+    fuse: Literal["either", "both"] = "either"
+    code: Symbology | None = None
     ignore: tuple[tuple[Point, ...], ...] = ()
     """Polygons in reference px that are not to be judged."""
 
     @model_validator(mode="after")
-    def _one_scorer(self) -> Region:
-        if (self.engine is None) == (self.rules is None):
-            raise ValueError(f"region '{self.name}' needs either 'engine' or 'rules'")
+    def _has_a_task(self) -> Region:
+        judged = self.engine is not None or self.rules is not None
+        if judged == (self.code is not None):
+            raise ValueError(
+                f"region '{self.name}' needs 'engine', 'rules' or both, or else 'code'"
+            )
+        if self.fuse == "both" and (self.engine is None or self.rules is None):
+            raise ValueError(f"region '{self.name}': fuse = \"both\" needs 'engine' and 'rules'")
         return self
 
 
@@ -143,6 +119,16 @@ class Calibration(Document):
     regions: dict[str, Scale] = Field(default_factory=dict)
 
 
+class Golden(Document):
+    """A unit whose verdict is fixed: its picture is judged at start, and must be judged as here."""
+
+    unit: NameStr
+    picture: Path
+    camera: NameStr = "main"
+    expect: Outcome
+    defect_class: NameStr | None = None
+
+
 class Recipe(Document):
     """One product."""
 
@@ -162,6 +148,11 @@ class Recipe(Document):
     calibration: Calibration | None = None
     quality: dict[NameStr, FrameQuality] = Field(default_factory=dict)
     """By camera; the frames of a camera without it are taken as they come."""
+    mm_per_px: dict[NameStr, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """By camera: millimetres that one px of the reference frame shows."""
+    observe: bool = False
+    """Whether the product is judged and nothing is driven, until `promote`."""
+    golden: tuple[Golden, ...] = ()
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -192,6 +183,9 @@ def load_recipe(path: Path) -> Recipe:
             "engines": {name: base / folder for name, folder in recipe.engines.items()},
             "rules": {name: base / file for name, file in recipe.rules.items()},
             "alignment": alignment,
+            "golden": tuple(
+                g.model_copy(update={"picture": base / g.picture}) for g in recipe.golden
+            ),
         }
     )
 

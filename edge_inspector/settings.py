@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -20,153 +20,43 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from edge_inspector.documents import (
-    TYPE_TAG,
-    Document,
-    Name,
-    document_error,
-    keys_of,
-    read_toml,
-    sentence,
-)
+from edge_inspector.documents import NameStr, document_error, keys_of, read_toml, sentence
 from edge_inspector.errors import DocumentError
 from edge_inspector.overlay import has, leaves, overlaid, unknown_variable
 from edge_inspector.resources import Archive, Frames, Retention, Workers
+from edge_inspector.settings_sinks import (
+    AssuredSink,
+    MemorySink,
+    PluginSink,
+    SinkSettings,
+    ZmqSink,
+)
+from edge_inspector.settings_sources import (
+    AssuredSource,
+    CameraSource,
+    FolderSource,
+    PluginSource,
+    SourceSettings,
+    ZmqSource,
+)
 
 PREFIX = "EDGE_INSPECTOR_"
-
-NameStr = Annotated[str, Field(pattern=Name)]
-
-
-class ZmqSource(Document):
-    """Frames over ZeroMQ, PLAIN tier: SUB connects (or binds), PULL and REP bind."""
-
-    type: Literal["zmq-sub", "zmq-pull", "zmq-rep"]
-    name: NameStr
-    endpoint: str
-    bind: bool | None = None
-    camera: NameStr = "main"
-    recipe: NameStr | None = None
-    msg_is: Literal["camera", "unit_id", "ignore"] = "camera"
-    clock: Literal["none", "same-host", "ptp"] = "none"
-    max_age_ms: float | None = Field(default=None, gt=0)
-    reply: Literal["ok", "verdict"] = "ok"
-    allow: tuple[str, ...] = ()
-
-
-class AssuredSource(Document):
-    """
-    Frames over ZeroMQ, ASSURED tier: binds to ipc or loopback.
-
-    `peers` may say HELLO here, by default only the source's own name; credit is for each of them.
-    """
-
-    type: Literal["assured"]
-    name: NameStr
-    endpoint: str
-    camera: NameStr = "main"
-    recipe: NameStr | None = None
-    peers: tuple[NameStr, ...] = ()
-    credit_msgs: int = Field(default=8, ge=1, le=1024)
-    credit_mib: int = Field(default=64, ge=1, le=4096)
-
-
-class CameraSource(Document):
-    """A camera or stream that OpenCV opens: a V4L2 device, an RTSP or a GStreamer URI, a video file."""
-
-    type: Literal["camera"]
-    name: NameStr
-    uri: str
-    camera: NameStr = "main"
-    recipe: NameStr | None = None
-    reconnect_ms: int = Field(default=1000, ge=10)
-    repeat: bool = False
-    rate_hz: float | None = Field(default=None, gt=0)
-
-
-class FolderSource(Document):
-    """Images of a folder, or frames of a video file, in order of their names: `file:///path`."""
-
-    type: Literal["folder"]
-    name: NameStr
-    uri: str
-    camera: NameStr = "main"
-    recipe: NameStr | None = None
-    rate_hz: float = Field(default=10.0, gt=0)
-    repeat: bool = False
-
-
-class PluginSource(Document):
-    """A source of the user's own: `type = "package.module:Attribute"`."""
-
-    type: str = Field(pattern=r"^[\w.]+:\w+$")
-    name: NameStr
-    camera: NameStr = "main"
-    recipe: NameStr | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-def _type_of(given: Any) -> str:
-    """The tag of a source or sink: its type, one tag for all plug-ins."""
-    kind = given.get("type", "") if isinstance(given, dict) else getattr(given, "type", "")
-    return TYPE_TAG + ("package.module:Attribute" if ":" in str(kind) else str(kind))
-
-
-SourceSettings = Annotated[
-    Annotated[ZmqSource, Tag("type=zmq-sub")]
-    | Annotated[ZmqSource, Tag("type=zmq-pull")]
-    | Annotated[ZmqSource, Tag("type=zmq-rep")]
-    | Annotated[AssuredSource, Tag("type=assured")]
-    | Annotated[CameraSource, Tag("type=camera")]
-    | Annotated[FolderSource, Tag("type=folder")]
-    | Annotated[PluginSource, Tag("type=package.module:Attribute")],
-    Discriminator(_type_of),
-]
-
-
-class ZmqSink(Document):
-    """Telemetry PUB of verdicts; never drives an actuator."""
-
-    type: Literal["zmq"]
-    endpoint: str = "tcp://127.0.0.1:5572"
-    actuates: Literal[False] = False
-
-
-class AssuredSink(Document):
-    """
-    Verdicts over ZeroMQ, ASSURED tier, for line controllers: binds to ipc or loopback.
-
-    Retention waits for each of the `required` consumers, for `retention.hold_days` at most.
-    """
-
-    type: Literal["assured"]
-    endpoint: str = "tcp://127.0.0.1:5571"
-    actuates: bool = True
-    required: tuple[NameStr, ...] = ()
-    history_hz: int = Field(default=5500, ge=100, le=100_000)
-
-
-class MemorySink(Document):
-    """Keeps verdicts in a list; for tests."""
-
-    type: Literal["memory"]
-    actuates: bool = False
-
-
-class PluginSink(Document):
-    """A sink of the user's own: `type = "package.module:Attribute"`."""
-
-    type: str = Field(pattern=r"^[\w.]+:\w+$")
-    actuates: bool = False
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-SinkSettings = Annotated[
-    Annotated[ZmqSink, Tag("type=zmq")]
-    | Annotated[AssuredSink, Tag("type=assured")]
-    | Annotated[MemorySink, Tag("type=memory")]
-    | Annotated[PluginSink, Tag("type=package.module:Attribute")],
-    Discriminator(_type_of),
+__all__ = [
+    "AssuredSink",
+    "AssuredSource",
+    "CameraSource",
+    "FolderSource",
+    "MemorySink",
+    "PluginSink",
+    "PluginSource",
+    "Settings",
+    "SinkSettings",
+    "SourceSettings",
+    "ZmqSink",
+    "ZmqSource",
+    "load_settings",
+    "origins",
+    "process_environment",
 ]
 
 

@@ -24,7 +24,7 @@ from bench.bench_align import compare
 from edge_inspector.align import open_alignment
 from edge_inspector.crops import cut
 from edge_inspector.errors import DocumentError, Misuse, Uninspectable
-from edge_inspector.recipe import Fiducials, Outline, Template
+from edge_inspector.recipe_alignment import Fiducials, Outline, Template
 from edge_inspector.records import Pose, Roi
 
 cv2.setNumThreads(1)

@@ -8,7 +8,8 @@ import tomlkit
 
 from edge_inspector import __version__
 from edge_inspector.cli.main import VERBS
-from edge_inspector.recipe import Outline, load_recipe
+from edge_inspector.recipe import load_recipe
+from edge_inspector.recipe_alignment import Outline
 from edge_inspector.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]

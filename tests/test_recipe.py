@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from edge_inspector.errors import DocumentError
-from edge_inspector.recipe import Recipe, Template, load_recipe
+from edge_inspector.recipe import Recipe, load_recipe
+from edge_inspector.recipe_alignment import Template
 
 RECIPE = """\
 product = "bga"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_inspector.recipe import Calibration, Recipe, Region, Scale, Template
+from edge_inspector.recipe import Calibration, Recipe, Region, Scale
+from edge_inspector.recipe_alignment import Template
 from edge_inspector.resources import Archive, Workers
 from edge_inspector.settings import (
     CameraSource,
