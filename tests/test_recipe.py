@@ -58,12 +58,20 @@ def test_a_unit_consists_of_the_cameras_of_its_regions(tmp_path):
     assert recipe.budget_us == 20_500
 
 
-def test_a_region_needs_one_scorer(tmp_path):
+def test_a_region_is_judged_or_read(tmp_path):
     error = refusal(tmp_path, RECIPE.replace('rules = "old"', ""))
     assert error.line == 17
-    assert "region 'right' needs either 'engine' or 'rules'" in error.problem
-    error = refusal(tmp_path, RECIPE.replace('rules = "old"', 'rules = "old"\nengine = "balls"'))
-    assert "region 'right' needs either" in error.problem
+    assert "region 'right' needs 'engine', 'rules' or both, or else 'code'" in error.problem
+    code = 'rules = "old"\ncode = "data-matrix"'
+    error = refusal(tmp_path, RECIPE.replace('rules = "old"', code))
+    assert "region 'right' needs" in error.problem
+
+
+def test_both_kinds_of_evidence_are_needed_to_ask_for_both(tmp_path):
+    paired = 'rules = "old"\nengine = "balls"\nfuse = "both"'
+    assert load_recipe(write(tmp_path, RECIPE.replace('rules = "old"', paired)))
+    error = refusal(tmp_path, RECIPE.replace('rules = "old"', 'rules = "old"\nfuse = "both"'))
+    assert "fuse = \"both\" needs 'engine' and 'rules'" in error.problem
 
 
 def test_a_region_with_an_unknown_engine_is_refused_with_its_line(tmp_path):
