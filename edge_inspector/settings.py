@@ -35,6 +35,7 @@ from edge_inspector.settings_sources import (
     AssuredSource,
     CameraSource,
     FolderSource,
+    Incumbent,
     PluginSource,
     SourceSettings,
     ZmqSource,
@@ -46,6 +47,7 @@ __all__ = [
     "AssuredSource",
     "CameraSource",
     "FolderSource",
+    "Incumbent",
     "MemorySink",
     "PluginSink",
     "PluginSource",
@@ -79,6 +81,9 @@ class Settings(BaseSettings):
     workers: Workers = Workers()
     frames: Frames = Frames()
     archive: Archive | None = None
+    observe: bool = False
+    """Whether units are judged and nothing is driven, whatever the recipe says."""
+    incumbent: Incumbent | None = None
     retention: Retention = Retention()
     reject: Literal["reject", "divert", "stop_line"] = "reject"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -15,6 +15,7 @@ class ZmqSink(Document):
     type: Literal["zmq"]
     endpoint: str = "tcp://127.0.0.1:5572"
     actuates: Literal[False] = False
+    observe: bool = False
 
 
 class AssuredSink(Document):
@@ -27,6 +28,8 @@ class AssuredSink(Document):
     type: Literal["assured"]
     endpoint: str = "tcp://127.0.0.1:5571"
     actuates: bool = True
+    observe: bool = False
+    """Whether its verdicts are for watching alone: flagged `test`, so that no gate opens."""
     required: tuple[NameStr, ...] = ()
     history_hz: int = Field(default=5500, ge=100, le=100_000)
 
@@ -36,6 +39,7 @@ class MemorySink(Document):
 
     type: Literal["memory"]
     actuates: bool = False
+    observe: bool = False
 
 
 class PluginSink(Document):
@@ -43,6 +47,7 @@ class PluginSink(Document):
 
     type: str = Field(pattern=r"^[\w.]+:\w+$")
     actuates: bool = False
+    observe: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
 
 

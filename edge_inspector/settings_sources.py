@@ -1,12 +1,15 @@
-"""`[[sources]]` of `station.toml`: where frames come from."""
+"""`[[sources]]` and `[incumbent]` of `station.toml`: where frames and the other side's verdicts come from."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from edge_inspector.documents import Document, NameStr, type_of
+
+MAX_REGISTERS = 125
+"""What Modbus gives in one reading."""
 
 
 class ZmqSource(Document):
@@ -75,6 +78,40 @@ class PluginSource(Document):
     camera: NameStr = "main"
     recipe: NameStr | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Incumbent(Document):
+    """
+    Verdicts of the inspection that is already there, polled from Modbus registers.
+
+    Addresses start at 0; the trigger id takes two registers, high word first. `counter` names a
+    register that moves with each verdict, where there is one; another outcome than the two is none.
+    """
+
+    type: Literal["modbus"] = "modbus"
+    host: str
+    port: int = Field(default=502, ge=1, le=65535)
+    device: int = Field(default=1, ge=0, le=255)
+    registers: Literal["input", "holding"] = "holding"
+    trigger: int = Field(ge=0, le=65534)
+    outcome: int = Field(ge=0, le=65535)
+    counter: int | None = Field(default=None, ge=0, le=65535)
+    pass_value: int = Field(default=1, ge=0, le=65535)
+    fail_value: int = Field(default=2, ge=0, le=65535)
+    poll_ms: float = Field(default=20.0, ge=1, le=10_000)
+    silent_s: float = Field(default=10.0, gt=0)
+    """After so long without a new verdict it counts as silent, which is logged and counted."""
+
+    @model_validator(mode="after")
+    def _in_one_reading(self) -> Incumbent:
+        wanted = [self.trigger, self.trigger + 1, self.outcome]
+        wanted += [] if self.counter is None else [self.counter]
+        if max(wanted) - min(wanted) >= MAX_REGISTERS:
+            raise ValueError(
+                f"registers {min(wanted)} to {max(wanted)} do not come in one reading, which has "
+                f"{MAX_REGISTERS} at most; have the controller put them side by side"
+            )
+        return self
 
 
 SourceSettings = Annotated[
