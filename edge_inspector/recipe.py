@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edge_inspector.documents import Document, NameStr, line_of, nearest, read_toml, validate
 from edge_inspector.errors import DocumentError
 from edge_inspector.recipe_alignment import Alignment, Fiducials, Point, Template
 from edge_inspector.records import Outcome
+
+PAGE_VERSION = 1
+"""Of the pages that `recipe` writes; raised when what they save must no longer be read."""
 
 Rect = tuple[int, int, Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
@@ -48,6 +51,8 @@ class Region(Document):
     rules: str | None = None
     fuse: Literal["either", "both"] = "either"
     code: Symbology | None = None
+    unreadable: Literal["uninspected", "unnamed"] = "uninspected"
+    """What becomes of a unit whose code cannot be read: not passed, or judged without a serial."""
     ignore: tuple[tuple[Point, ...], ...] = ()
     """Polygons in reference px that are not to be judged."""
 
@@ -58,6 +63,8 @@ class Region(Document):
             raise ValueError(
                 f"region '{self.name}' needs 'engine', 'rules' or both, or else 'code'"
             )
+        if self.code is not None and (self.grid is not None or self.ignore):
+            raise ValueError(f"region '{self.name}' with 'code' takes no 'grid' and no 'ignore'")
         if self.fuse == "both" and (self.engine is None or self.rules is None):
             raise ValueError(f"region '{self.name}': fuse = \"both\" needs 'engine' and 'rules'")
         return self
@@ -153,6 +160,19 @@ class Recipe(Document):
     observe: bool = False
     """Whether the product is judged and nothing is driven, until `promote`."""
     golden: tuple[Golden, ...] = ()
+    page: int | None = None
+    """Version of the page it was saved by, where one saved it."""
+
+    @field_validator("page")
+    @classmethod
+    def _page_is_ours(cls, page: int | None) -> int | None:
+        if page not in (None, PAGE_VERSION):
+            raise ValueError(
+                f"saved by a page of version {page}, this version reads {PAGE_VERSION}; write a new "
+                "page (`edge-inspector recipe edit`) and save again, or check the regions by eye "
+                "(`recipe show`) and remove the key"
+            )
+        return page
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -208,6 +228,10 @@ def _check_names(recipe: Recipe, path: Path, text: str) -> None:
 
 
 def _check_cameras(recipe: Recipe, path: Path, text: str) -> None:
+    judged = {region.camera for region in recipe.regions if region.code is None}
+    if idle := [camera for camera in recipe.cameras if camera not in judged]:
+        problem = f"camera '{idle[0]}' only reads a code; give it a region with engine or rules too"
+        raise DocumentError(str(path), line_of(text, ["regions"]), problem)
     for camera in set(recipe.quality) - set(recipe.cameras):
         problem = f"[quality.{camera}]: no region has this camera{nearest(camera, recipe.cameras)}"
         raise DocumentError(str(path), line_of(text, ["quality", camera]), problem)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from edge_inspector.recipe import Calibration, FrameQuality, Recipe
 from edge_inspector.records import Crop, Frame, FrameHead, FrameKey, Roi
 from edge_inspector.studies.dataset import Item, is_good, read_image
 from edge_inspector.studies.evaluate import Target, Tick
+from edge_inspector.studies.recipe_text import replace_text
 
 Evidence = Callable[[NDArray[Any], str], dict[str, float]]
 """Pixels of a frame and its camera to the raw score of each region; may raise `Uninspectable`."""
@@ -142,7 +142,7 @@ def one_region_recipe(
     }
     text = tomlkit.dumps(document)
     validate(Recipe, parse_toml(text, out), out, text)
-    _replace(out, text)
+    replace_text(out, text)
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
@@ -161,7 +161,7 @@ def _write_table(path: Path, name: str, values: Mapping[str, Any]) -> None:
     table = f"\n{tomlkit.dumps({name: values})}" if values else ""
     written = f"{_without(text, name).rstrip()}\n{table}"
     validate(Recipe, parse_toml(written, path), path, written)
-    _replace(path, written)
+    replace_text(path, written)
 
 
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]")
@@ -177,21 +177,6 @@ def _without(text: str, name: str) -> str:
         if not inside or line.lstrip().startswith("#"):
             kept.append(line)
     return "\n".join(kept)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the whole file or leave it as it was, also when the power fails."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    fd, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-    try:
-        with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 (a descriptor has no path)
-            file.write(text)
-            file.flush()
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        Path(temporary).replace(path.resolve())
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def file_frame(pixels: NDArray[Any], camera: str, product: str) -> Frame:
