@@ -20,6 +20,7 @@ from edge_inspector import clock, parity
 from edge_inspector.align import Aligner, open_alignment
 from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
+from edge_inspector.codes import CodeReader, named, open_codes, read_codes
 from edge_inspector.crops import cut, expand_region, squared, to_frame
 from edge_inspector.errors import EngineRefused, Uninspectable
 from edge_inspector.importer import load
@@ -75,6 +76,8 @@ class Inspector:
     """Digest over the engines, the first 16 hex digits of each."""
     backend: str = ""
     challenges: tuple[tuple[Scorer, Crop], ...] = field(default=())
+    codes: Mapping[str, tuple[CodeReader, ...]] = field(default_factory=dict)
+    """By camera."""
 
     def inspect(self, frame: Frame) -> Inspection:
         """The answer for one frame; never raises for a bad frame."""
@@ -91,6 +94,8 @@ class Inspector:
             ]
             self._gate(frame, pose, [crop for _, crops in batches for crop in crops])
             was_cut = clock.now_ns()
+            serial, unread = read_codes(self.codes.get(frame.head.camera, ()), frame.pixels, pose)
+            read = clock.now_ns()
             scored = [(group, crops, group.scorer.score(crops)) for group, crops in batches]
         except Uninspectable as reason:
             return Seen(self._stamp(uninspected(Reason(reason.reason), reason.detail), {}))
@@ -100,13 +105,15 @@ class Inspector:
             for group, crops, scores in scored
             for crop, score in zip(crops, scores, strict=True)
         ]
-        inspection = decide(evidence, self.recipe.calibration)
+        inspection = named(decide(evidence, self.recipe.calibration), serial, unread)
         decided = clock.now_ns()
         stages = {
             "cut": (was_cut - started) // 1000,
-            "infer": (inferred - was_cut) // 1000,
+            "infer": (inferred - read) // 1000,
             "decide": (decided - inferred) // 1000,
         }
+        if self.codes:
+            stages["read"] = (read - was_cut) // 1000
         return Seen(
             self._stamp(inspection, stages),
             tuple(crop for _, crops, _ in scored for crop in crops),
@@ -243,6 +250,7 @@ def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStac
         engine="-".join(digests),
         backend=backend,
         challenges=tuple(challenges),
+        codes=open_codes(recipe),
     )
 
 
@@ -263,6 +271,8 @@ def _group(
 ) -> dict[str, tuple[Group, ...]]:
     groups: dict[str, dict[str, Group]] = {camera: {} for camera in recipe.cameras}
     for region in recipe.regions:
+        if region.code is not None:
+            continue
         key = f"engine {region.engine}" if region.engine else f"rules {region.rules}"
         scorer = scorers[region.engine] if region.engine else rules[region.rules or ""]
         known = groups[region.camera].get(key, Group(scorer, (), region.engine is None))

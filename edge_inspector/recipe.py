@@ -32,6 +32,7 @@ class Grid(Document):
     columns: int = Field(ge=1, le=64)
 
 
+Fuse = Literal["either", "both"]
 Symbology = Literal["data-matrix", "qr-code", "code-128", "any"]
 
 
@@ -49,7 +50,7 @@ class Region(Document):
     grid: Grid | None = None
     engine: str | None = None
     rules: str | None = None
-    fuse: Literal["either", "both"] = "either"
+    fuse: Fuse = "either"
     code: Symbology | None = None
     unreadable: Literal["uninspected", "unnamed"] = "uninspected"
     """What becomes of a unit whose code cannot be read: not passed, or judged without a serial."""
@@ -123,7 +124,10 @@ class Calibration(Document):
     backend: str
     engines: dict[str, str]
     """Engine name -> digest (sha256 of the manifest)."""
+    rules: dict[str, str] = Field(default_factory=dict)
+    """Name of a rules file whose scores share the threshold -> digest (sha256 of the file)."""
     regions: dict[str, Scale] = Field(default_factory=dict)
+    """By region for its engine; `<region> rules` for its rules or tools."""
 
 
 class Golden(Document):
@@ -150,6 +154,8 @@ class Recipe(Document):
     regions: tuple[Region, ...] = Field(min_length=1)
     baseline: str | None = None
     """Rules that judge the same regions and only watch."""
+    shadow: Path | None = None
+    """Another recipe of this product, with its engines and threshold, that only watches."""
     defect_classes: tuple[NameStr, ...] = ()
     """Names that have a number for line controllers, from 1 as listed; others are 0."""
     calibration: Calibration | None = None
@@ -201,6 +207,7 @@ def load_recipe(path: Path) -> Recipe:
     return recipe.model_copy(
         update={
             "engines": {name: base / folder for name, folder in recipe.engines.items()},
+            "shadow": None if recipe.shadow is None else base / recipe.shadow,
             "rules": {name: base / file for name, file in recipe.rules.items()},
             "alignment": alignment,
             "golden": tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -46,6 +46,14 @@ class FrameKey(msgspec.Struct, frozen=True, array_like=True):
     seq: int
 
 
+class Baseline(msgspec.Struct, frozen=True):
+    """What the rules (or another inspector that only watches) would have said."""
+
+    outcome: Outcome
+    defect_class: str | None = None
+    score: float = 0.0
+
+
 class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     """
     All there is to know about a frame but its pixels.
@@ -82,6 +90,8 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     ticket: int = 0
     assured: bool = False
     tombstone: bool = False
+    incumbent: Baseline | None = None
+    """What the inspector that was there before said of this frame's unit."""
 
     def contradicts(self, digest: int) -> bool:
         """Whether pixels with this digest, under the same identity, are others than these."""
@@ -159,6 +169,8 @@ class Score:
 
     `anomaly_map` is uint8 of any size and covers the crop; `box` is the most suspicious place in
     crop px; `defect_class` and `probability` are set by what can name a defect, else None.
+    `detail` is what was measured, in words, and `limit` the values in its unit at the raw scores 0
+    and 1, so that a verdict can say which limit is in force.
     """
 
     anomaly_score: float
@@ -166,10 +178,21 @@ class Score:
     box: Box | None = None
     defect_class: str | None = None
     probability: float | None = None
+    detail: str = ""
+    limit: tuple[float, float] | None = None
+
+
+EvidenceKind = Literal["engine", "tools", "rules"]
+"""Where evidence comes from: a network, tools with learned limits, rules with preset ones."""
 
 
 class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
-    """What was found in one region; `score` is normalised, so thresholds compare across regions."""
+    """
+    What was found in one region; `score` is normalised, so thresholds compare across regions.
+
+    Where an engine and rules judge the region together, `engine_score` and `rules_score` are what
+    each of them found, and `score` is that of the one that counted.
+    """
 
     name: str
     outcome: Outcome
@@ -177,21 +200,20 @@ class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
     defect_class: str | None = None
     box: Box | None = None
     """Most suspicious place in frame px."""
-
-
-class Baseline(msgspec.Struct, frozen=True):
-    """What the rules (or another inspector that only watches) would have said."""
-
-    outcome: Outcome
-    defect_class: str | None = None
-    score: float = 0.0
+    spoke: str = ""
+    """Kinds of evidence that failed it, the first one decided: "tools+engine"; "" for a pass."""
+    detail: str = ""
+    """What tools measured where the region failed, in words, with the limit in force."""
+    engine_score: float | None = None
+    rules_score: float | None = None
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """
     The answer for one frame; a unit's verdict is made of the inspections of its frames.
 
-    `stages_us` holds decode, cut, infer, decide and, where there is one, baseline.
+    `stages_us` holds decode, cut, infer, decide and, where there is one, read (codes) and baseline;
+    `serial` is the text of the unit's code.
     """
 
     outcome: Outcome
@@ -206,6 +228,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     recipe_version: int = 0
     degraded: tuple[str, ...] = ()
     stages_us: dict[str, int] = msgspec.field(default_factory=dict)
+    shadow: Baseline | None = None
+    """What the recipe's shadow, another recipe that only watches, says of the same frame."""
+    serial: str = ""
 
 
 class Verdict(
@@ -252,6 +277,8 @@ class Verdict(
     valid_us: int = 0
     evidence: str = ""
     rois_omitted: int = 0
+    shadow: Baseline | None = None
+    serial: str = ""
 
     @property
     def source(self) -> str:

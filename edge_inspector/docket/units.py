@@ -141,6 +141,7 @@ def decide(
         decided_ns=now_ns,
         stages_us=_stages(unit),
         valid_us=max(0, unit.deadline_ns - head.time_zero_ns) // NS_PER_US,
+        serial=";".join(dict.fromkeys(a.serial for a in answers.values() if a.serial)),
     )
 
 

@@ -21,6 +21,10 @@ class RegionNote(msgspec.Struct, frozen=True):
     score: float | None = None
     defect_class: str | None = None
     box: Box | None = None
+    spoke: str = ""
+    detail: str = ""
+    engine_score: float | None = None
+    rules_score: float | None = None
 
 
 class VerdictNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +58,7 @@ class VerdictNote(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = True
     settled_utc_ns: int = 0
     stages_us: dict[str, int] = msgspec.field(default_factory=dict)
+    serial: str = ""
 
 
 class StateNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +93,7 @@ def note(row: Committed) -> VerdictNote:
         anomaly_score=v.anomaly_score,
         threshold=v.threshold,
         rois=tuple(
-            RegionNote(r.name, r.outcome, r.score, r.defect_class, r.box) for r in v.regions
+            msgspec.convert(r, RegionNote, from_attributes=True) for r in v.regions
         ),
         baseline=v.baseline,
         latency_us=max(0, settled_ns - v.time_zero_ns) // 1000,
@@ -102,6 +107,7 @@ def note(row: Committed) -> VerdictNote:
         fresh=row.fresh,
         settled_utc_ns=v.settled_utc_ns,
         stages_us=v.stages_us,
+        serial=v.serial,
     )
 
 
