@@ -1,7 +1,8 @@
 """
 Labelled images: a CSV, a folder in the MVTec AD layout, or one folder per class.
 
-Folders that name no split are divided here, by a hash of the path, the same on every machine.
+Folders that name no split are divided here, by a hash of the path, the same on every machine; so
+are rows of a CSV without a split, each for itself, so that a CSV that grows keeps its splits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +126,39 @@ def _from_csv(path: Path) -> list[Item]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no CSV file in UTF-8: {error}") from error
     _check_files(path, items)
-    return items
+    return _dealt(items, base)
 
 
 def _item(row: dict[str, str | None], base: Path, place: str) -> Item:
     name, label, split = (row[key] for key in ("path", "label", "split"))
     if not name or not label:
         raise DataError(f"{place}: path and label must not be empty")
-    if split not in SPLITS:
-        raise DataError(f"{place}: split '{split}'; it must be one of {', '.join(SPLITS)}")
+    if split not in ("", *SPLITS):
+        raise DataError(
+            f"{place}: split '{split}'; it must be one of {', '.join(SPLITS)}, or empty"
+        )
     return Item(base / name, label, split, row.get("group") or "", row.get("camera") or "")
+
+
+def _dealt(items: list[Item], base: Path) -> list[Item]:
+    """
+    A split for those without: shares as of folders, by a hash of the group, else of the path.
+
+    A group of which anything is defective is not learned from.
+    """
+    names = [item.group or item.path.relative_to(base).as_posix() for item in items]
+    defective = {n for n, i in zip(names, items, strict=True) if not is_good(i.label)}
+
+    def split_of(name: str) -> str:
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+        if name in defective:
+            return "val" if place < 0.5 else "test"
+        return "val" if place < 0.15 else "test" if place < 0.3 else "train"
+
+    return [
+        item if item.split else replace(item, split=split_of(name))
+        for name, item in zip(names, items, strict=True)
+    ]
 
 
 def _check_files(path: Path, items: list[Item]) -> None:
