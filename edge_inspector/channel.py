@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from edge_inspector.errors import WireError
-from edge_inspector.records import FrameHead, Inspection
+from edge_inspector.records import Baseline, FrameHead, Inspection
 
 MAX_MESSAGE = 192 * 1024
 
@@ -74,6 +74,33 @@ class RunWanted(msgspec.Struct, frozen=True, tag=True):
     """Delivery to core: a line controller's part counter starts again."""
 
 
+class ExpectWanted(msgspec.Struct, frozen=True, tag=True):
+    """Delivery to core: a line controller says that this unit is on its way."""
+
+    trigger_id: int
+
+
+class IncumbentSaid(msgspec.Struct, frozen=True, tag=True):
+    """Delivery or the poller to core: the inspection that was there before judged this unit."""
+
+    said: Baseline
+    trigger_id: int | None = None
+    unit_id: str | None = None
+
+
+class Remark(msgspec.Struct, frozen=True, tag=True):
+    """Child to core: something for the log."""
+
+    event: str
+    detail: str
+
+
+class Kept(msgspec.Struct, frozen=True, tag=True):
+    """Core to worker: if you still have the picture of this unit, keep it."""
+
+    unit_key: str
+
+
 class Acked(msgspec.Struct, frozen=True, tag=True):
     """Delivery to core: this consumer holds every verdict up to this one."""
 
@@ -120,7 +147,8 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 
 Message = (
     Grant | Arrived | Answer | Job | Done | Ready | Alive | Failed | Stop
-    | Pulse | Row | RunBegan | RunWanted | Acked
+    | Pulse | Row | RunBegan | RunWanted | ExpectWanted | Acked
+    | IncumbentSaid | Remark | Kept
 )  # fmt: skip
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Message)
@@ -137,6 +165,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     max_pixels: int
     archive: str | None = None
     archive_quota_mib: int = 1024
+    observe: bool = False
+    """Whether pictures of units that passed are held for a while, in case the incumbent objects."""
 
 
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +177,8 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     classes: tuple[str, ...] = ()
     history_hz: int = 5500
+    observe: bool = False
+    """Whether every verdict is flagged `test`, so that no gate opens."""
 
 
 class Channel:

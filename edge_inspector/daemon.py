@@ -19,7 +19,6 @@ import structlog
 
 from edge_inspector import clock
 from edge_inspector.channel import (
-    Acked,
     Alive,
     Arrived,
     Done,
@@ -28,7 +27,6 @@ from edge_inspector.channel import (
     Message,
     Pulse,
     Ready,
-    RunWanted,
 )
 from edge_inspector.children import Child, Roster
 from edge_inspector.docket import Docket
@@ -65,8 +63,10 @@ class Parts:
     open_sinks: Callable[[], Sequence[Sink]]
     worker: Callable[[str, Callable[[Child, Message], None], Callable[[Child], None]], Child]
     ingest: Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child]
-    delivery: Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child] | None
-    """None where no line controller is served."""
+    listeners: Sequence[
+        Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child]
+    ]
+    """Children that hear of every verdict and pulse: delivery and gateways."""
     workers: int
     slots: int
     hang_ms: int
@@ -110,11 +110,17 @@ class Daemon:
             self._parts.hang_ms,
         )
         self._ingest = ingest = self._parts.ingest(self._from_ingest, self._ingest_lost)
-        parts, make = self._parts, self._parts.delivery
-        delivery = make(self._from_delivery, self._delivery_lost) if make else None
-        self._delivery = delivery
+        parts = self._parts
+        listeners = [make(self._from_listener, self._listener_lost) for make in parts.listeners]
+        self._listeners = listeners
         self._steps = Steps(
-            self._docket, parts.outbox, self._outlet, self._slots, self._pool, delivery, parts.gauge
+            self._docket,
+            parts.outbox,
+            self._outlet,
+            self._slots,
+            self._pool,
+            listeners,
+            parts.gauge,
         )
         watch = loop.create_task(self._watch())
         try:
@@ -138,9 +144,9 @@ class Daemon:
     async def _start(self, ingest: Child, aborted: int) -> None:
         self._pool.start()
         names = self._pool.names
-        if self._delivery is not None:
-            self._delivery.start()
-            names.add(self._delivery.name)
+        for listener in self._listeners:
+            listener.start()
+            names.add(listener.name)
         if not await self._ready.until(names, self._stopping):
             return
         self._outlet.sinks = self._parts.open_sinks()
@@ -168,8 +174,7 @@ class Daemon:
         self._steps.close()
         await asyncio.to_thread(self._parts.outbox.close)
         await asyncio.sleep(0)
-        if self._delivery is not None:
-            await self._delivery.stop(1.0)
+        await asyncio.gather(*(listener.stop(1.0) for listener in self._listeners))
         self._outlet.close()
         self._log.info("stopped", head_vseq=self._parts.outbox.head())
 
@@ -184,15 +189,11 @@ class Daemon:
         else:
             self._from_child(child, message)
 
-    def _from_delivery(self, child: Child, message: Message) -> None:
-        if isinstance(message, Acked):
-            self._parts.outbox.acked(message.consumer, message.upto)
-        elif isinstance(message, RunWanted):
-            self._steps.want_run()
-        elif isinstance(message, Alive):
+    def _from_listener(self, child: Child, message: Message) -> None:
+        if isinstance(message, Alive):
             for event, count in message.counters.items():
                 self._parts.metrics.delivered(event, count)
-        else:
+        elif not self._steps.asked(message):
             self._from_child(child, message)
 
     def _from_worker(self, child: Child, message: Message) -> None:
@@ -232,9 +233,9 @@ class Daemon:
         self._log.error("ingest_lost", child=child.name)
         asyncio.get_running_loop().call_soon(self._grant_when_started, child)
 
-    def _delivery_lost(self, child: Child) -> None:
+    def _listener_lost(self, child: Child) -> None:
         self._ready.remove(child)
-        self._log.error("delivery_lost", child=child.name)
+        self._log.error("listener_lost", child=child.name)
 
     def _grant_when_started(self, child: Child) -> None:
         if not self._slots.grant() and not self._stopping.is_set():
@@ -292,9 +293,8 @@ class Daemon:
         self._toggle = not self._toggle
         outbox = self._parts.outbox
         pulse = Pulse(outbox.head(), outbox.oldest(), state, self._toggle)
-        for child in (self._ingest, self._delivery):
-            if child is not None:
-                child.send(pulse)
+        for child in (self._ingest, *self._listeners):
+            child.send(pulse)
 
     def _tell_hung(self, worker: Child) -> None:
         self._log.error("worker_hangs", child=worker.name, pid=worker.pid)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from edge_inspector import clock
-from edge_inspector.channel import Row, RunBegan
+from edge_inspector.channel import Acked, ExpectWanted, Message, Row, RunBegan, RunWanted
 from edge_inspector.children import Child
 from edge_inspector.docket import Docket
 from edge_inspector.docket import words as d
@@ -20,7 +20,7 @@ from edge_inspector.slots import Ledger
 
 
 class Steps:
-    """The docket on core's event loop; `delivery` is None where no line controller is served."""
+    """The docket on core's event loop; `listeners` are the children that hear of every verdict."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Steps:
         outlet: Outlet,
         slots: Ledger,
         pool: Pool,
-        delivery: Child | None,
+        listeners: Sequence[Child],
         gauge: Gauge,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -38,7 +38,7 @@ class Steps:
         self._outlet = outlet
         self._slots = slots
         self._pool = pool
-        self._delivery = delivery
+        self._listeners = listeners
         self._gauge = gauge
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns: int | None = None
@@ -65,6 +65,19 @@ class Steps:
         for row in committed:
             self.step(d.Settled(row))
 
+    def asked(self, message: Message) -> bool:
+        """What a line controller asks for through a listener; False where it is something else."""
+        match message:
+            case Acked():
+                self._outbox.acked(message.consumer, message.upto)
+            case RunWanted():
+                self.want_run()
+            case ExpectWanted():
+                self.step(d.Expected(message.trigger_id))
+            case _:
+                return False
+        return True
+
     def want_run(self) -> None:
         """
         Trigger ids start again now, before it is on disk.
@@ -78,8 +91,8 @@ class Steps:
 
     def run_began(self, run: int) -> None:
         """This run is on disk."""
-        if self._delivery is not None:
-            self._delivery.send(RunBegan(run))
+        for listener in self._listeners:
+            listener.send(RunBegan(run))
 
     def close(self) -> None:
         """No deadline matters any more."""
@@ -103,8 +116,8 @@ class Steps:
 
     def _publish(self, row: Committed) -> None:
         passing("core.before_publish")
-        if self._delivery is not None:
-            self._delivery.send(Row(row.vseq, row.body, row.chain))
+        for listener in self._listeners:
+            listener.send(Row(row.vseq, row.body, row.chain))
         self._outlet.publish(row)
         passing("core.after_publish")
 

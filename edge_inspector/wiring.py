@@ -106,7 +106,7 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
                 _maker(settings, "ingest", IngestConfig.of(settings, recipe).encode(), slots=fd),
                 "ingest",
             ),
-            delivery=_delivery(settings, recipe, assured[0], gauge_fd) if assured else None,
+            listeners=[_delivery(settings, recipe, sink, gauge_fd) for sink in assured],
             workers=settings.workers.count,
             slots=settings.frames.slots,
             hang_ms=settings.workers.hang_ms,

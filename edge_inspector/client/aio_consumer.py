@@ -47,6 +47,7 @@ class AsyncVerdictConsumer:
             notify=self._ring,
         )
         self.lets_through = self.sync.lets_through
+        self.expect = self.sync.expect
 
     async def receive(self, timeout_ms: int | None = None) -> Delivered | None:
         """The next verdict, or None after `timeout_ms`; the one before counts as held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from typing import Literal
 
 import msgspec
@@ -11,7 +12,17 @@ from edge_inspector.client.gate import SILENCE_NS, Gate
 from edge_inspector.client.link import Link
 from edge_inspector.clock import NS_PER_MS, now_ns
 from edge_inspector.wire import assured
-from edge_inspector.wire.assured import Ack, Bye, Heartbeat, Metadata, Nack, NewRun, Run, Subscribe
+from edge_inspector.wire.assured import (
+    Ack,
+    Bye,
+    Expect,
+    Heartbeat,
+    Metadata,
+    Nack,
+    NewRun,
+    Run,
+    Subscribe,
+)
 from edge_inspector.wire.codes import Type, Why
 from edge_inspector.wire.header import Header
 
@@ -19,6 +30,8 @@ BEAT_NS = 100 * NS_PER_MS
 ACK_NS = 30 * NS_PER_MS
 """With the tick of the thread that calls `turn`, an ACK leaves 50 ms after a verdict was held."""
 ACK_COUNT = 32
+MAX_ANNOUNCED = 64
+"""Announcements kept until the thread that sends them comes round; the oldest go first."""
 PATIENCE_NS = 1000 * NS_PER_MS
 """How long SUBSCRIBE may go unanswered, and is not said again after a refusal or a farewell."""
 
@@ -45,6 +58,7 @@ class Subscription:
         self._told: Ack | None = None
         self._new_run: Literal["", "wanted", "asked"] = ""
         self._answer: Run | Nack | None = None
+        self._announced: deque[int] = deque(maxlen=MAX_ANNOUNCED)
 
     @property
     def wants_to_ask(self) -> bool:
@@ -102,6 +116,10 @@ class Subscription:
         self._new_run = ""
         self._gate.lanes.again = True
 
+    def announce(self, trigger_id: int) -> None:
+        """Say EXPECT for this part as soon as the daemon listens, unless the connection goes."""
+        self._announced.append(trigger_id)
+
     def leave(self) -> None:
         """Say what is held, and that nobody listens any longer."""
         self.acknowledge(now_ns(), at_once=True)
@@ -120,6 +138,11 @@ class Subscription:
         if self._new_run == "wanted" and self._subscribe.stations:
             sent = self._say(Type.NEW_RUN, NewRun(self._subscribe.stations[0]))
             self._new_run = "asked" if sent else "wanted"
+        while self._announced and self._new_run != "wanted":
+            expect = Expect(self._subscribe.stations[0], self._announced[0])
+            if not self._say(Type.EXPECT, expect):
+                break
+            self._announced.popleft()
 
     def _refused(self, said: Nack) -> None:
         if said.why is Why.HELLO_FIRST:
@@ -144,6 +167,7 @@ class Subscription:
         self.heard_ns = now
         self._asked_ns = self._beat_ns = 0
         self._told = None
+        self._announced.clear()  # the parts have moved on by the time that anyone listens
 
     def _say(self, kind: Type, metadata: Metadata) -> bool:
         header = Header(type=kind, epoch=self._epoch, t_mono_ns=now_ns())

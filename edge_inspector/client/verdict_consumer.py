@@ -153,6 +153,22 @@ class VerdictConsumer:
             "reject until it does, and ask again"
         )
 
+    def expect(self, trigger_id: int) -> None:
+        """
+        Announce the part with this trigger id: not seen within the latency budget it is no_image.
+
+        What cannot be said while the connection lasts is dropped. Raises `Misuse` without a station.
+        """
+        if self.station is None or not 1 <= trigger_id < 2**63:
+            raise Misuse(
+                f"expect of trigger {trigger_id} at station {self.station}; trigger ids are 1 to "
+                "2**63 - 1, and VerdictConsumer needs the station it stands at"
+            )
+        with self._changed:
+            self._check_open()
+            self._talk.announce(trigger_id)
+            self._link.wake()
+
     @property
     def head_vseq(self) -> int:
         """The newest verdict that the daemon is known to have."""

@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from edge_inspector import clock
-from edge_inspector.channel import RunWanted
+from edge_inspector.channel import ExpectWanted, RunWanted
 from edge_inspector.delivery.consumers import Consumer, Consumers
 from edge_inspector.delivery.lanes import MAX_REPLAY, MAX_REPLAYS, Lanes
 from edge_inspector.delivery.rows import Rows
@@ -15,6 +15,7 @@ from edge_inspector.wire import assured
 from edge_inspector.wire.assured import (
     Ack,
     Bye,
+    Expect,
     Heartbeat,
     Metadata,
     Nack,
@@ -48,7 +49,7 @@ class Reception:
         rows: Rows,
         consumers: Consumers,
         counters: Counter[str],
-        want_run: Callable[[RunWanted], object],
+        ask_core: Callable[[RunWanted | ExpectWanted], object],
     ) -> None:
         self.run = rows.run()
         self.beat = Heartbeat()
@@ -58,7 +59,7 @@ class Reception:
         self._rows = rows
         self._consumers = consumers
         self._counters = counters
-        self._want_run = want_run
+        self._ask_core = ask_core
         self._links = 0
         self._bad: OrderedDict[bytes, int] = OrderedDict()
 
@@ -91,15 +92,19 @@ class Reception:
                 self._ack(consumer, said)
             case Replay():
                 self._replay(consumer, said)
-            case NewRun():
-                self._check_stations([said.station])
-                self._want_run(RunWanted())
+            case NewRun() | Expect():
+                self._ask(said)
             case Bye():
                 self._consumers.forget(consumer)
             case _:
                 raise Refusal(
                     Why.NOT_ALLOWED, f"{Type(header.type).name} is not for consumers to send"
                 )
+
+    def _ask(self, said: NewRun | Expect) -> None:
+        self._check_stations([said.station])
+        wanted = RunWanted() if isinstance(said, NewRun) else ExpectWanted(said.trigger_id)
+        self._ask_core(wanted)
 
     def _subscribe(self, peer: bytes, said: Subscribe, now_ns: int) -> None:
         self._check_stations(said.stations)

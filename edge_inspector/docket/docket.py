@@ -14,6 +14,7 @@ import msgspec
 
 from edge_inspector.clock import NS_PER_US
 from edge_inspector.docket.desk import Desk, Memory, Past
+from edge_inspector.docket.gaps import announced
 from edge_inspector.docket.numbers import Numbers
 from edge_inspector.docket.repeats import Repeats
 from edge_inspector.docket.replies import Replies
@@ -23,6 +24,7 @@ from edge_inspector.docket.words import (
     Capacity,
     Commit,
     Event,
+    Expected,
     Inspected,
     Journal,
     Journaled,
@@ -119,8 +121,16 @@ class Docket:
                 self._desk.free = event.free
             case Settled():
                 self._settle(event.committed)
-            case RunBegan():
-                self._runs = [*self._runs[-7:], (self._now, event.run)]
+            case _:
+                self._told(event)
+
+    def _told(self, event: Event) -> None:
+        """What a line controller says."""
+        if isinstance(event, RunBegan):
+            self._runs = [*self._runs[-7:], (self._now, event.run)]
+        elif isinstance(event, Expected):
+            part = (self.station, self.cameras[0], self.recipe, self.run, event.trigger_id)
+            self._numbers.expect(announced(*part, self._now), self.cameras)
 
     def next_due(self) -> int | None:
         """The monotonic instant of the next deadline, None when no unit waits for one."""

@@ -123,3 +123,19 @@ def stand_in(after: FrameHead, key: FrameKey, trigger_id: int | None = None) -> 
     return msgspec.structs.replace(
         after, key=key, unit_id=None, trigger_id=trigger_id, slot=-1, ticket=0
     )
+
+
+def announced(
+    station: str, camera: str, recipe: str, run: int, trigger_id: int, now_ns: int
+) -> FrameHead:
+    """The frame of a part that is on its way, of no source; its latency budget starts now."""
+    return FrameHead(
+        key=FrameKey("", "", 0),
+        station=station,
+        camera=camera,
+        recipe=recipe,
+        arrived_ns=now_ns,
+        time_zero_ns=now_ns,
+        trigger_id=trigger_id,
+        run=run,
+    )

@@ -9,8 +9,11 @@ import msgspec
 from edge_inspector.docket.desk import Memory
 from edge_inspector.docket.gaps import Gaps, Sequences, stand_in
 from edge_inspector.docket.units import OpenUnits, Unit
-from edge_inspector.docket.words import Action, SequenceReset
+from edge_inspector.docket.words import Action, Note, SequenceReset
 from edge_inspector.records import FrameHead
+
+MAX_OPEN = 1024
+"""Open units beyond which none is announced: a controller that counts wildly fills no memory."""
 
 
 class Numbers:
@@ -33,6 +36,17 @@ class Numbers:
     def seen(self, station: str, run: int, trigger_id: int) -> None:
         """The log ends with this trigger id."""
         self._gaps.seen(station, run, trigger_id)
+
+    def expect(self, head: FrameHead, cameras: tuple[str, ...]) -> None:
+        """Open the unit of an announced part, whose `head` stands for the frame to come."""
+        key = head.unit_key
+        if self._open.get(key) is not None or key in self._past:
+            return
+        if len(self._open) >= MAX_OPEN:
+            text = f"announced while {len(self._open)} units are open, the limit is {MAX_OPEN}"
+            self._act(Note(key, text, "refused"))
+            return
+        self._open.add(Unit(key, head.key, head, cameras, self._deadline(head)))
 
     def place(self, head: FrameHead) -> FrameHead:
         """Find gaps and resets; the head under the key it is known by."""

@@ -65,11 +65,19 @@ class RunBegan(msgspec.Struct, frozen=True):
     run: int
 
 
+class Expected(msgspec.Struct, frozen=True):
+    """A line controller says that the unit with this trigger id is on its way, in this run."""
+
+    trigger_id: int
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed; due at `next_due()`."""
 
 
-Event = Offered | Journaled | Inspected | WorkerLost | Capacity | Settled | RunBegan | Tick
+Event = (
+    Offered | Journaled | Inspected | WorkerLost | Capacity | Settled | RunBegan | Expected | Tick
+)
 
 
 class Journal(msgspec.Struct, frozen=True):
@@ -124,7 +132,7 @@ class Note(msgspec.Struct, frozen=True):
 
     unit_key: str
     text: str
-    kind: Literal["late", "duplicate", "conflict", "unknown"] = "late"
+    kind: Literal["late", "duplicate", "conflict", "unknown", "refused"] = "late"
 
 
 class SequenceReset(msgspec.Struct, frozen=True):

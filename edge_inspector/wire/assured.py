@@ -7,7 +7,6 @@ Pure; whatever a peer sends, only `WireError` is raised, and `Refusal` says what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,171 +14,77 @@ from edge_inspector.errors import WireError
 from edge_inspector.records import Verdict, chained
 from edge_inspector.wire.codes import Refusal, Type, Why
 from edge_inspector.wire.header import SIZE, Header, digest, pack, unpack
+from edge_inspector.wire.messages import (
+    MAX_NAMES,
+    NAME,
+    Accepted,
+    Ack,
+    Bye,
+    Credit,
+    Expect,
+    FrameFacts,
+    Heartbeat,
+    Hello,
+    Incumbent,
+    Nack,
+    NewRun,
+    Ping,
+    Pong,
+    Replay,
+    Run,
+    Settled,
+    State,
+    Subscribe,
+    Subscribed,
+    Truncated,
+    Welcome,
+)
+
+__all__ = [
+    "KINDS",
+    "MAX_METADATA",
+    "MAX_NAMES",
+    "MAX_PARTS",
+    "NAME",
+    "Accepted",
+    "Ack",
+    "Bye",
+    "Credit",
+    "Expect",
+    "FrameFacts",
+    "Heartbeat",
+    "Hello",
+    "Incumbent",
+    "Message",
+    "Metadata",
+    "Nack",
+    "NewRun",
+    "Part",
+    "Ping",
+    "Pong",
+    "Replay",
+    "Run",
+    "Settled",
+    "State",
+    "Subscribe",
+    "Subscribed",
+    "Truncated",
+    "Welcome",
+    "assemble",
+    "build",
+    "read",
+    "split",
+    "verify_verdict",
+]
 
 MAX_METADATA = 4096
 MAX_PARTS = 3
-MAX_NAMES = 64
-NAME = r"^[A-Za-z0-9_.\-]{1,64}\Z"
 Part = bytes | memoryview
-
-Name = Annotated[str, msgspec.Meta(pattern=NAME)]
-Text = Annotated[str, msgspec.Meta(max_length=300)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-State = Literal["starting", "ready", "degraded", "fault", "stopping"]
-
-
-class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Source: who I am, and the number of my next frame; cameras are numbered from 1 as listed."""
-
-    name: Name
-    versions: Annotated[list[int], msgspec.Meta(max_length=16)]
-    next_seq: Count = 1
-    max_payload: Count = 0
-    cameras: Annotated[list[Name], msgspec.Meta(max_length=MAX_NAMES)] = []
-    boot_id: Text = ""
-
-
-class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Daemon: what the source may send; recipes are numbered from 1 as listed."""
-
-    version: int
-    link: Text
-    state: State
-    credit_msgs: Count
-    credit_bytes: Count
-    settled_upto: Count
-    max_part: Count
-    max_payload: Count
-    ttl_ms: Count
-    recipes: Annotated[list[Name], msgspec.Meta(max_length=MAX_NAMES)] = []
-
-
-class Ping(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Daemon: answer with PONG under the same seq."""
-
-
-class Pong(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Source: the answer to PING."""
-
-
-class FrameFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Source: what a frame shows; `age_us` is trigger to sending, `why` belongs to a tombstone."""
-
-    unit_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
-    total_len: Count | None = None
-    age_us: int = 0
-    why: Literal["no_credit", "camera_fault", "no_image", "expired"] | None = None
-
-
-class Credit(msgspec.Struct, frozen=True, omit_defaults=False):
-    """Daemon: running totals since WELCOME of what may be sent."""
-
-    msgs: Count
-    bytes: Count
-
-
-class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Daemon: the frame's accept row is on disk."""
-
-
-class Settled(msgspec.Struct, frozen=True, omit_defaults=False):
-    """Daemon: the verdict of the frame's unit is on disk; the source may forget the pixels."""
-
-    vseq: Count
-    detail: Text = ""
-
-
-class Nack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Daemon: nothing was recorded."""
-
-    why: Why
-    retry_ms: Count = 0
-    versions: Annotated[list[int], msgspec.Meta(max_length=16)] = []
-    detail: Text = ""
-
-
-class Subscribe(msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from"}):
-    """Controller: verdicts from this `vseq` on, 0 from behind its cursor, or live ones only."""
-
-    consumer: Name
-    start: Count | Literal["live"] = 0
-    lanes: Literal[1, 2] = 2
-    stations: Annotated[list[Name], msgspec.Meta(max_length=MAX_NAMES)] = []
-
-
-class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Daemon: where both lanes start, and the chain value of the row before each.
-
-    `history_from` equals `live_from` where there is no history to send; defect classes are
-    numbered from 1 as listed.
-    """
-
-    link: Text
-    head: Count
-    oldest: Count
-    acked: Count
-    live_from: Count
-    live_chain: Count
-    history_from: Count
-    history_chain: Count
-    run: Count = 0
-    classes: Annotated[list[Name], msgspec.Meta(max_length=256)] = []
-
-
-class Ack(msgspec.Struct, frozen=True):
-    """Controller: all up to `upto` are held; `live_upto` frees the window of the live lane."""
-
-    upto: Count
-    live_upto: Count = 0
-
-
-class Replay(msgspec.Struct, frozen=True, rename={"first": "from", "last": "to"}):
-    """Controller: send these again."""
-
-    first: Count
-    last: Count
-
-
-class Truncated(msgspec.Struct, frozen=True, rename={"first": "from", "last": "to"}):
-    """Daemon: retention took these; `chain` is the value of the last of them."""
-
-    first: Count
-    last: Count
-    chain: Count
-
-
-class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Both ways, each 100 ms; a peer of the daemon sends it empty."""
-
-    head_vseq: Count = 0
-    oldest_vseq: Count = 0
-    state: State | None = None
-    toggle: bool = False
-
-
-class NewRun(msgspec.Struct, frozen=True):
-    """Controller: the part counter of this station starts again."""
-
-    station: Name
-
-
-class Run(msgspec.Struct, frozen=True):
-    """Daemon: the run that counts from now on."""
-
-    station: Name
-    run: Count
-
-
-class Bye(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Either side: I leave."""
-
-    why: Text = ""
-
 
 Metadata = (
     Hello | Welcome | Ping | Pong | FrameFacts | Credit | Accepted | Settled | Nack | Subscribe
-    | Subscribed | Verdict | Ack | Replay | Truncated | Heartbeat | NewRun | Run | Bye
+    | Subscribed | Verdict | Ack | Replay | Truncated | Heartbeat | Expect | NewRun | Run | Bye
+    | Incumbent
 )  # fmt: skip
 KINDS: dict[Type, type[Metadata]] = {
     Type.HELLO: Hello,
@@ -199,8 +104,10 @@ KINDS: dict[Type, type[Metadata]] = {
     Type.REPLAY: Replay,
     Type.HEARTBEAT: Heartbeat,
     Type.TRUNCATED: Truncated,
+    Type.EXPECT: Expect,
     Type.NEW_RUN: NewRun,
     Type.RUN: Run,
+    Type.INCUMBENT: Incumbent,
 }
 _TYPES = {kind: number for number, kind in KINDS.items()}
 _DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in KINDS.items()}

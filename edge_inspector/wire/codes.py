@@ -28,8 +28,10 @@ class Type(enum.IntEnum):
     REPLAY = 0x24
     HEARTBEAT = 0x25
     TRUNCATED = 0x26
+    EXPECT = 0x27
     NEW_RUN = 0x28
     RUN = 0x29
+    INCUMBENT = 0x2A
 
 
 class Flag(enum.IntFlag):
