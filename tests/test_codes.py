@@ -35,7 +35,7 @@ def product(*texts, mark=False, angle=0.0, contrast=1.0, noise=0.0, **look):
         code = symbol(text, **look)
         middle = np.array(code.shape[::-1]) // 2
         turn = cv2.getRotationMatrix2D(tuple(float(m) for m in middle), angle, 1)
-        turn[:, 2] += 45.0 - middle
+        turn += np.column_stack([np.zeros((2, 2)), 45.0 - middle])
         drawn = cv2.warpAffine(code, turn, (90, 90), borderValue=PAPER)
         pixels[10:100, 50 + 90 * number : 140 + 90 * number] = drawn
     paper = pixels[:, 50:].astype(np.float64)
