@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from edge_inspector.models.efficientnet_lite import EfficientNetLite0, prepare
 from edge_inspector.models.heads import USUAL, eight_bit
+from edge_inspector.models.standard import standardised
 
 SMALL, LARGER = 128, 2
 """Crops with a side below this many px are seen that many times larger."""
@@ -31,9 +32,7 @@ class Features(nn.Module):
         """Features (n, planes, h / stride, w / stride), the finest first."""
         x = prepare(crops)
         if self.standardise:
-            centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
-            power = centred.square().mean(dim=(1, 2, 3), keepdim=True)
-            x = DEVIATION * centred * torch.rsqrt(power + 1e-4)
+            x = DEVIATION * standardised(x, 1e-4)
         if min(x.shape[2:]) < SMALL:
             x = functional.interpolate(x, scale_factor=LARGER, mode="bilinear")
         return [pooled(level) for level in self.backbone(x)]

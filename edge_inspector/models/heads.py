@@ -7,13 +7,14 @@ makes a runtime reorder it. `fit` learns from good crops what is usual; it is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_inspector.models.autoencoder import Look
+from edge_inspector.models.standard import mean_over
 
 USUAL = 64.0
 """Map value of the worst place of a usual good crop; 128 is three times as far out."""
@@ -62,7 +63,7 @@ class Usual(nn.Module):
 
     def fit(self, residuals: list[Tensor]) -> None:
         """Learn from batches of good crops."""
-        square = _mean(r.square() for r in residuals)
+        square = mean_over(r.square() for r in residuals)
         # Far below the mean, a residual is noise of the camera that other crops would show.
         self.weight = 1 / (square + 0.2 * square.mean())
         levels = torch.cat([self.level(r) for r in residuals])
@@ -99,7 +100,7 @@ class ResidualHead(nn.Module):
     def fit(self, looks: Iterable[Look]) -> None:
         """Learn what is usual from (pixels, reconstruction) of good crops."""
         kept = [(look.x, look.decoded) for look in looks]
-        self.picture = _mean(x for x, _ in kept)
+        self.picture = mean_over(x for x, _ in kept)
         self.reconstructed.fit([x - decoded for x, decoded in kept])
         self.plain.fit([x - self.picture for x, _ in kept])
         peaks = torch.cat([self.where(x, decoded)[0] for x, decoded in kept])
@@ -131,11 +132,3 @@ def eight_bit(evidence: Tensor) -> Tensor:
     """Bent towards 255, so that a large defect still has one worst place."""
     level = evidence.clamp(min=0)
     return (255 * level / (level + (255 - USUAL)) + 0.5).squeeze(1).to(torch.uint8)
-
-
-def _mean(values: Iterator[Tensor]) -> Tensor:
-    """Mean over crops of several batches."""
-    total, count = torch.zeros(()), 0
-    for batch in values:
-        total, count = total + batch.sum(dim=0), count + len(batch)
-    return total / count

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_inspector.models.autoencoder import Autoencoder
+from edge_inspector.models.standard import standardised
 
 FINE, COARSE = 16, 48
 """Channels next to the pixels, and next to the latent."""
@@ -79,10 +80,7 @@ class Lean(Autoencoder):
         x = functional.conv2d(rows, self.get_buffer("unshuffle"), stride=stride)
         if not self.standardise:
             return x * (1 / GREY)
-        axes = (1, 2, 3)
-        centred = x - x.mean(dim=axes, keepdim=True)
-        power = (centred * centred).mean(dim=axes, keepdim=True)
-        return centred * torch.rsqrt(power + 1.0)
+        return standardised(x, 1.0)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latent, each (n, 4, h', w')."""

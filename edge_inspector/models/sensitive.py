@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_inspector.models.heads import eight_bit
+from edge_inspector.models.heads import USUAL, eight_bit
+from edge_inspector.models.standard import standardised
 
 FIRST, FINE, COARSE = 16, 32, 48
 """Channels at a quarter, an eighth and a sixteenth of a crop of 256 px."""
@@ -116,9 +117,7 @@ class Sensitive(nn.Module):
         x = crops.reshape(n, 1, height, width * channels).to(torch.float32)
         if not self.standardise:
             return x
-        centred = x - x.mean(dim=(2, 3), keepdim=True)
-        power = (centred * centred).mean(dim=(2, 3), keepdim=True)
-        return MIDDLE + centred * (CONTRAST * torch.rsqrt(power + 1.0))
+        return MIDDLE + CONTRAST * standardised(x, 1.0)
 
     def _deviation(self, x: Tensor, name: str) -> Tensor:
         """From the mean good crop, in spreads of each px."""
@@ -171,7 +170,7 @@ class SensitiveGraph(nn.Module):
         odds = torch.cat([self.network(batch) for batch in torch.split(crops, 64)])
         self.usual = odds.flatten(1).median(dim=1).values.median()
         peak = odds.amax(dim=(1, 2, 3)).median()
-        self.gain = 64.0 / (peak - self.usual).clamp(min=1e-3)
+        self.gain = USUAL / (peak - self.usual).clamp(min=1e-3)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Score, float32 (n,), and anomaly map, uint8 (n, h / 8, w / 8)."""

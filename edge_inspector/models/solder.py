@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from edge_inspector.models.autoencoder import Autoencoder, Schedule
 from edge_inspector.models.gradcon import kernel_gradient, turned
+from edge_inspector.models.standard import standardised
 
 WIDTHS = (8, 16, 32, 64, 256)
 """Channels after each convolution of the encoder."""
@@ -66,10 +67,7 @@ class SolderVae(Autoencoder):
         x = crops.to(torch.float32).permute(0, 3, 1, 2)
         if not self.standardise:
             return x * (2 / 255) - 1
-        axes = (1, 2, 3)
-        centred = x - x.mean(dim=axes, keepdim=True)
-        power = centred.square().mean(dim=axes, keepdim=True)
-        return (centred * torch.rsqrt(power + 1.0) * (1 / CLIP)).clamp(-1, 1)
+        return (standardised(x, 1.0) * (1 / CLIP)).clamp(-1, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log variance, each (n, 10, h/8, w/8)."""

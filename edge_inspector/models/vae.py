@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_inspector.models.autoencoder import Autoencoder
+from edge_inspector.models.standard import standardised
 
 LATENT = 2
 
@@ -57,10 +58,7 @@ class Vae(Autoencoder):
         x = crops.to(torch.float32).permute(0, 3, 1, 2) * (1 / 255)
         if not self.standardise:
             return x
-        axes = (1, 2, 3)
-        centred = x - x.mean(dim=axes, keepdim=True)
-        power = centred.square().mean(dim=axes, keepdim=True)
-        return (0.5 + 0.125 * centred * torch.rsqrt(power + 1e-4)).clamp(0, 1)
+        return (0.5 + 0.125 * standardised(x, 1e-4)).clamp(0, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, each (n, 2)."""

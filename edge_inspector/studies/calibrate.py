@@ -9,7 +9,7 @@ and the promise is exact for units like the ones calibrated with.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_inspector.errors import DataError
 from edge_inspector.recipe import Calibration, Scale
 from edge_inspector.studies.metrics import binomial_cdf, just_above, upper_bound
+from edge_inspector.verdict import scale_key
 
 MAD_TO_SIGMA = 1.4826
 SET_ASIDE_SHARE = 0.05
@@ -38,9 +39,14 @@ class Calibrated:
     regions: dict[str, Scale]
 
     def document(
-        self, overkill: float, confidence: float, backend: str, engines: Mapping[str, str]
+        self,
+        overkill: float,
+        confidence: float,
+        backend: str,
+        engines: Mapping[str, str],
+        rules: Mapping[str, str] | None = None,
     ) -> Calibration:
-        """The recipe's table; `engines` maps names to digests."""
+        """The recipe's table; `engines` and `rules` map names to digests."""
         return Calibration(
             threshold=self.threshold,
             overkill=overkill,
@@ -51,15 +57,22 @@ class Calibrated:
             provisional=self.provisional,
             backend=backend,
             engines=dict(engines),
+            rules=dict(rules or {}),
             regions=self.regions,
         )
 
 
 def calibrate(
-    scores: NDArray[np.float64], names: Sequence[str], overkill: float, confidence: float = 0.95
+    scores: NDArray[np.float64],
+    names: Sequence[str],
+    overkill: float,
+    confidence: float = 0.95,
+    both: Collection[str] = (),
 ) -> Calibrated:
     """
     Threshold on the raw scores of good units, (units, regions), names by column.
+
+    A region named in `both` counts with the smaller score of its engine and its rules.
 
     The threshold is the smallest that keeps the unit overkill rate at or below `overkill` with
     `confidence`; with too few units it is just above the worst of them, provisional, and promises
@@ -73,10 +86,14 @@ def calibrate(
     if not np.isfinite(scores).all():
         unit, region = np.argwhere(~np.isfinite(scores))[0]
         raise DataError(f"unit {unit}, region '{names[region]}': the score is no finite number")
-    regions = {name: _scale(column) for name, column in zip(names, scores.T, strict=True)}
+    regions = {name: _scale(name, column) for name, column in zip(names, scores.T, strict=True)}
     center = np.array([scale.center for scale in regions.values()])
     spread = np.array([scale.spread for scale in regions.values()])
-    unit_scores = ((scores - center) / spread).max(axis=1)
+    normalised = dict(zip(names, ((scores - center) / spread).T, strict=True))
+    for name in both:
+        rules = normalised.pop(scale_key(name, "rules"))
+        normalised[name] = np.minimum(normalised[name], rules)
+    unit_scores = np.max(list(normalised.values()), axis=0)
     aside = set_aside(unit_scores)
     kept = np.sort(np.delete(unit_scores, aside))
     allowed = exceedances(len(kept), overkill, confidence)
@@ -148,7 +165,26 @@ def _reach(ordered: NDArray[np.float64]) -> float:
     return float(tail + step * math.expm1(shape * reach) / -math.expm1(-shape * math.log(ratio)))
 
 
-def _scale(column: NDArray[np.float64]) -> Scale:
+def robust_spread(values: NDArray[np.float64]) -> float:
+    """1.4826 x median absolute deviation: the standard deviation of a normal distribution."""
+    return MAD_TO_SIGMA * float(np.median(np.abs(values - np.median(values))))
+
+
+LEAST_RULES_SPREAD = 0.05
+"""Of the raw score of rules, which is 1 at their own limit."""
+RULES_TAIL = 1.2816
+"""Standard deviations between the median and the 90th percentile of a normal distribution."""
+
+
+def _scale(name: str, column: NDArray[np.float64]) -> Scale:
+    """
+    Median and spread; of rules, with the 90th percentile where that says more.
+
+    Many good units measure exactly nothing, and a heavy tail of what is left should cost the rules
+    their sharpness and not, through the shared threshold, the engines theirs.
+    """
     center = float(np.median(column))
-    spread = MAD_TO_SIGMA * float(np.median(np.abs(column - center)))
-    return Scale(center=center, spread=max(spread, 1e-3 * abs(center), 1e-9))
+    if name.endswith(" rules"):
+        tail = (float(np.quantile(column, 0.9)) - center) / RULES_TAIL
+        return Scale(center=center, spread=max(robust_spread(column), tail, LEAST_RULES_SPREAD))
+    return Scale(center=center, spread=max(robust_spread(column), 1e-3 * abs(center), 1e-9))

@@ -14,7 +14,7 @@ from edge_inspector.errors import Uninspectable
 from edge_inspector.inspector import Inspector
 from edge_inspector.quality import cause
 from edge_inspector.recipe import FrameQuality, Measure
-from edge_inspector.studies.calibrate import MAD_TO_SIGMA
+from edge_inspector.studies.calibrate import robust_spread
 from edge_inspector.studies.calibrate_recipe import file_frame
 from edge_inspector.studies.dataset import Item, read_image
 
@@ -67,8 +67,7 @@ def learn(measured: Measured) -> Limits:
     limits: Limits = {}
     for name in measured[0] if measured else ():
         values = np.array([found[name] for found in measured])
-        spread = MAD_TO_SIGMA * float(np.median(np.abs(values - np.median(values))))
-        room = max(ROOM * spread, LEAST_ROOM[name])
+        room = max(ROOM * robust_spread(values), LEAST_ROOM[name])
         limits[name] = (round(float(values.min()) - room, 6), round(float(values.max()) + room, 6))
     return limits
 

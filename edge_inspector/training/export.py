@@ -23,6 +23,7 @@ from edge_inspector.backends import open_first
 from edge_inspector.errors import Misuse, ParityError
 from edge_inspector.manifest import Challenge, Input, Manifest, Statistics
 from edge_inspector.records import Pixels
+from edge_inspector.studies.calibrate import robust_spread
 from edge_inspector.training.checkpoint import all_or_nothing
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Trained
@@ -152,8 +153,7 @@ def _agree(name: str, found: parity.Parity, spread: float) -> None:
 
 def _spread(scores: NDArray[np.float64]) -> float:
     """1.4826 × median absolute deviation; the plain one, or a share of the level, where that is 0."""
-    deviation = 1.4826 * float(np.median(np.abs(scores - np.median(scores))))
-    return deviation or float(scores.std()) or 0.01 * abs(float(scores[0])) or 1e-6
+    return robust_spread(scores) or float(scores.std()) or 0.01 * abs(float(scores[0])) or 1e-6
 
 
 def with_blob(crop: Pixels, share: float) -> Pixels:

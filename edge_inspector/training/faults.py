@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_inspector.studies.calibrate import MAD_TO_SIGMA
+
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
 Where = tuple[slice, slice]
@@ -68,7 +70,7 @@ def noise_of(crop: NDArray[np.uint8]) -> float:
     """
     grey = crop.astype(np.float32) if crop.ndim == 2 else crop.mean(axis=2, dtype=np.float32)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / np.float32(6)
-    return 1.4826 * float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))))
+    return MAD_TO_SIGMA * float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))))
 
 
 def scale_of(rng: Rng, unit: float) -> float:

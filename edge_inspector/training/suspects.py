@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from edge_inspector.backends import open_first
+from edge_inspector.studies.calibrate import robust_spread
 from edge_inspector.training.data import GoodCrops
 
 MOST = 20
@@ -27,8 +28,6 @@ def suspects(model: bytes, crops: GoodCrops) -> dict[str, float]:
     finally:
         session.close()
     scores = np.concatenate(parts).astype(np.float64)
-    deviation = np.abs(scores - np.median(scores))
-    spread = 1.4826 * float(np.median(deviation)) or math.inf
-    away = (scores - np.median(scores)) / spread
+    away = (scores - np.median(scores)) / (robust_spread(scores) or math.inf)
     worst = [int(index) for index in np.argsort(-away)[:MOST] if away[index] >= FAR]
     return {crops.names[index]: round(float(away[index]), 1) for index in worst}
