@@ -18,7 +18,16 @@ from edge_inspector.training.data import GoodCrops, read_good
 from edge_inspector.training.export import check_folder, write_engine
 from edge_inspector.training.plan import LOOPS, Plan, Trained
 
-SCORES = ("cosine", "elbo", "gradcon", "reconstruction", "residual")
+SCORES = (
+    "cosine",
+    "elbo",
+    "gradcon",
+    "mahalanobis",
+    "nearest",
+    "odds",
+    "reconstruction",
+    "residual",
+)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +49,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "make one engine each of one training, ENGINE_DIR/SCORE",
     )
     anomaly.add_argument("--beta", type=float, help="weight of the divergence; beta-vae has 3")
+    anomaly.add_argument("--alpha", type=float, help="weight of gradcon's constraint in training")
     anomaly.add_argument(
-        "--alpha", type=float, default=0.03, help="weight of gradcon's constraint in training"
-    )
-    anomaly.add_argument(
-        "--gamma", type=float, default=0.12, help="weight of gradcon's gradient term in the score"
+        "--gamma", type=float, help="weight of gradcon's gradient term in the score"
     )
     anomaly.add_argument(
         "--weights",

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from edge_inspector import clock, importer
+from edge_inspector import importer
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.manifest import Input
 from edge_inspector.models import ANOMALY_MODELS
@@ -22,16 +22,16 @@ from edge_inspector.models.gradcon import Constraint
 from edge_inspector.models.graph import EngineGraph
 from edge_inspector.models.heads import PlainHead, ResidualHead
 from edge_inspector.models.measures import MEASURES, gradcon
+from edge_inspector.models.standard import mean_over
+from edge_inspector.training.bounds import Bounds
 from edge_inspector.training.checkpoint import Keeper, State
-from edge_inspector.training.data import GoodCrops, moved
-from edge_inspector.training.plan import Plan, Tick, Trained
+from edge_inspector.training.data import SMALL_SET, GoodCrops, moved
+from edge_inspector.training.plan import ALPHA, GAMMA, Plan, Tick, Trained
 from edge_inspector.training.plateau import Plateau, prepared
 from edge_inspector.training.robust import usual_ones
 
 BROKEN = "the loss was"
 SETTLED = "the held-out loss no longer fell"
-SMALL_SET = 500
-"""Crops below which the set is widened by small motions."""
 LARGEST_SAMPLE = 512
 """Good crops that the head learns from."""
 
@@ -53,7 +53,7 @@ def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: No
         EngineGraph(network, head).eval(),
         score,
         course.steps,
-        course.taken_ns / 1e9,
+        course.bounds.taken_ns / 1e9,
         course.ended,
         tuple(course.plateau.losses),
         not course.ended.startswith(BROKEN),
@@ -71,12 +71,15 @@ def _network(plan: Plan, shape: Input) -> Autoencoder:
             f"the model '{plan.model}' gives no score '{score}'; it gives "
             f"{', '.join(network.scores)}"
         )
+    plan.refuse("weights")
     if plan.beta is not None:
         if "elbo" not in network.scores:
             raise Misuse(f"--beta {plan.beta:g}; the model '{plan.model}' weighs no divergence")
         network.beta = plan.beta
     if score == "gradcon":
-        network.constraint = Constraint(network.kernels(), plan.alpha)
+        network.constraint = Constraint(network.kernels(), plan.alpha or ALPHA)
+    else:
+        plan.refuse("alpha", "gamma")
     return network
 
 
@@ -84,7 +87,7 @@ def _head(score: str, network: Autoencoder, plan: Plan) -> PlainHead | ResidualH
     if score == "residual":
         return ResidualHead(network.cell)
     if score == "gradcon":
-        return PlainHead(network.cell, partial(gradcon, gamma=plan.gamma))
+        return PlainHead(network.cell, partial(gradcon, gamma=plan.gamma or GAMMA))
     return PlainHead(network.cell, MEASURES[score])
 
 
@@ -113,19 +116,17 @@ class Course:
     def __init__(self, network: Autoencoder, plan: Plan, crops: GoodCrops) -> None:
         self.network, self.plan, self.crops = network, plan, crops
         self.generator = torch.Generator().manual_seed(plan.seed)
-        network.start(_mean(network, crops.train))
+        with torch.no_grad():
+            mean = mean_over(prepared(network, crops.train))
+        network.start(mean)
         self.optimiser = torch.optim.Adam(
             network.parameters(), weight_decay=network.schedule.weight_decay
         )
         self.plateau = Plateau(network.schedule)
         self.order = torch.empty(0, dtype=torch.int64)
         self.steps, self.ended = 0, ""
-        self._begun = clock.now_ns()
-
-    @property
-    def taken_ns(self) -> int:
-        """Time spent, what came before a restoration included."""
-        return clock.now_ns() - self._begun
+        epochs = plan.epochs or network.schedule.epochs
+        self.bounds = Bounds(plan.minutes, plan.steps, epochs, self._epoch)
 
     def state(self) -> State:
         """What `restore` takes."""
@@ -137,7 +138,7 @@ class Course:
             "order": self.order,
             "steps": self.steps,
             "ended": self.ended,
-            "taken_ns": self.taken_ns,
+            "taken_ns": self.bounds.taken_ns,
         }
 
     def restore(self, state: State) -> None:
@@ -147,9 +148,9 @@ class Course:
         self.generator.set_state(state["generator"])
         vars(self.plateau).update(state["plateau"] | {"schedule": self.network.schedule})
         self.order, self.steps = state["order"], state["steps"]
-        self._begun = clock.now_ns() - state["taken_ns"]
+        self.bounds.go_on(state["taken_ns"])
         final = state["ended"].startswith((SETTLED, BROKEN))
-        self.ended = state["ended"] if final else self._bound()
+        self.ended = state["ended"] if final else self.bounds.reached(self.steps)
 
     def advance(self) -> float:
         """One step, and a look where one is due; the loss of the batch."""
@@ -163,7 +164,7 @@ class Course:
         if not math.isfinite(loss):
             self.ended = f"{BROKEN} {loss} at step {step}, the best state before is kept"
             return loss
-        self.ended = self._bound()
+        self.ended = self.bounds.reached(step)
         if step % (schedule.round_steps or self._epoch) == 0 or self.ended:
             warm = step >= schedule.warm_steps
             if self.plateau.look(self.network, self.crops.held_out, warm=warm):
@@ -184,16 +185,6 @@ class Course:
         if schedule.flip:
             batch = _flipped(batch, self.generator)
         return moved(batch, self.generator) if len(self.crops.train) < SMALL_SET else batch
-
-    def _bound(self) -> str:
-        """The bound that was reached, in words."""
-        if self.taken_ns > self.plan.minutes * 60e9:
-            return f"the {self.plan.minutes:g} minutes were over"
-        epochs = self.plan.epochs or self.network.schedule.epochs
-        if epochs is not None and self.steps >= epochs * self._epoch:
-            return f"the {epochs} epochs were over"
-        over = self.plan.steps is not None and self.steps >= self.plan.steps
-        return f"the {self.plan.steps} steps were taken" if over else ""
 
 
 def _step(
@@ -216,12 +207,6 @@ def _step(
     if loss.isfinite():
         optimiser.step()
     return loss.item()
-
-
-def _mean(network: Autoencoder, crops: Tensor) -> Tensor:
-    with torch.no_grad():
-        sums = [batch.sum(dim=0) for batch in prepared(network, crops)]
-        return torch.stack(sums).sum(dim=0) / len(crops)
 
 
 def _flipped(batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -25,6 +25,8 @@ LARGE_SIDE = 160
 """Median shorter side in px from which crops are 256 px, else 64."""
 COLOURLESS = 6.0
 """Mean difference of channels in grey levels up to which an image counts as grey."""
+SMALL_SET = 500
+"""Crops below which a set is widened by small motions."""
 DIM = 16384
 """Brightest value of a set of 16-bit images, as of 12-bit cameras, below which it is told."""
 

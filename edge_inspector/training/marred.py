@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from edge_inspector.records import Pixels
+from edge_inspector.training.data import SMALL_SET, moved
 from edge_inspector.training.faults import (
     KINDS,
     LOST,
@@ -56,7 +57,11 @@ class Batch(NamedTuple):
 
 
 class Marred(IterableDataset[Batch]):
-    """Batches from step `start` on; each step's batch depends on the seed and the step alone."""
+    """
+    Batches from step `start` on; each step's batch depends on the seed and the step alone.
+
+    A small set is widened by small motions.
+    """
 
     def __init__(self, crops: Pixels, cell: int, seed: int, start: int) -> None:
         super().__init__()
@@ -71,7 +76,11 @@ class Marred(IterableDataset[Batch]):
         while True:
             rng = np.random.default_rng([self.seed, step])
             made = [self._one(int(i), rng) for i in rng.integers(len(self.crops), size=BATCH)]
-            yield Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True)))
+            batch = Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True)))
+            if len(self.crops) < SMALL_SET:
+                generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+                batch = batch._replace(crops=moved(batch.crops, generator))
+            yield batch
             step += 1
 
     def _one(self, number: int, rng: np.random.Generator) -> tuple[Pixels, Signs, Floats]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from edge_inspector.errors import Misuse
+
 LOOPS = {
     "vae": "edge_inspector.training.anomaly:train",
     "lean": "edge_inspector.training.anomaly:train",
@@ -20,6 +22,12 @@ LOOPS = {
     "patchcore": "edge_inspector.training.peers:train_patchcore",
 }
 """Model name -> its loop, `(plan, crops, tick) -> Trained`."""
+
+
+ALPHA, GAMMA = 0.03, 0.12
+"""
+Of gradcon: the weights that its authors are remembered to have used. The solder paper has none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +48,26 @@ class Plan:
     """A bound too; None takes the network's own, if it has one."""
     beta: float | None = None
     """Weight of the divergence; None takes the network's own."""
-    alpha: float = 0.03
-    """Weight of the gradient constraint in training, for the score gradcon (Kwon et al.)."""
-    gamma: float = 0.12
-    """Weight of the gradient term in the score gradcon (Kwon et al.)."""
+    alpha: float | None = None
+    """Weight of the gradient constraint in training, for the score gradcon; None takes `ALPHA`."""
+    gamma: float | None = None
+    """Weight of the gradient term in the score gradcon; None takes `GAMMA`."""
     part: Path | None = None
     """Folder for the checkpoints; None keeps none."""
     resume: bool = False
     """Go on from the checkpoint in `part`."""
 
+    def refuse(self, *names: str) -> None:
+        """Raise `Misuse` where one of these was given: the model has no use for it."""
+        for name in names:
+            if (value := getattr(self, name)) is not None:
+                raise Misuse(f"--{name} {value}: the model '{self.model}' has no use for it")
+
     def identity(self, digest: str) -> str:
         """What a checkpoint must have been made of, to go on from it; bounds may differ."""
-        constraint = f"gradcon {self.alpha:g}" if self.score == "gradcon" else "no constraint"
+        constraint = (
+            f"gradcon {self.alpha or ALPHA:g}" if self.score == "gradcon" else "no constraint"
+        )
         return (
             f"{self.model}, seed {self.seed}, standardise {self.standardise}, beta {self.beta}, "
             f"{constraint}, images {digest[:16]}"

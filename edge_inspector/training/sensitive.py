@@ -8,17 +8,18 @@ the rate follows a half cosine to the end of the steps or of the minutes, whiche
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_inspector import clock
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.models.sensitive import Sensitive, SensitiveGraph
+from edge_inspector.training.bounds import Bounds
 from edge_inspector.training.checkpoint import Keeper, State
-from edge_inspector.training.data import GoodCrops, moved
-from edge_inspector.training.marred import Batch, batches
+from edge_inspector.training.data import GoodCrops
+from edge_inspector.training.marred import Batch, Marred, batches
 from edge_inspector.training.plan import Plan, Tick, Trained
 
 STEPS = 6000
@@ -29,17 +30,18 @@ FIRST_STEPS = 50
 MOTION = 0.06
 """Weight of knowing how far something was moved beside knowing that it was."""
 ROUND = 200
-"""Steps that a loss in the report is the mean of."""
+"""Steps from one look at marred held-out crops to the next."""
+LOOKED_AT = 4
+"""Batches of marred held-out crops, made once, that each look takes."""
 SAMPLE = 256
 """Good crops that the map's scale is taken from."""
-SMALL_SET = 500
-"""Crops below which the set is widened by small motions."""
 
 
 def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: None) -> Trained:
     """Train for the steps or minutes of the plan; raises `Misuse` and `DataError`."""
     if plan.score not in (None, "odds"):
         raise Misuse(f"the model 'sensitive' gives no score '{plan.score}'; it gives odds")
+    plan.refuse("epochs", "beta", "alpha", "gamma", "weights")
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     course = Course(plan, crops)
@@ -54,7 +56,7 @@ def train(plan: Plan, crops: GoodCrops, tick: Tick = lambda step, loss, best: No
         graph.eval(),
         "odds",
         course.steps,
-        course.taken_ns / 1e9,
+        course.bounds.taken_ns / 1e9,
         course.ended,
         tuple(course.losses),
         course.sound,
@@ -72,16 +74,12 @@ class Course:
         )
         self.network.start(crops.train)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=DECAY)
-        self.limit = plan.steps or STEPS
+        self.bounds = Bounds(plan.minutes, plan.steps or STEPS)
         self.steps, self.ended, self.sound = 0, "", True
         self.losses: list[float] = []
-        self._recent: list[float] = []
-        self._begun = clock.now_ns()
-
-    @property
-    def taken_ns(self) -> int:
-        """Time spent, what came before a restoration included."""
-        return clock.now_ns() - self._begun
+        """Of the held-out crops."""
+        marred = Marred(crops.held_out.numpy(), 2 * self.network.step, plan.seed, 0)
+        self._held_out = list(islice(marred, LOOKED_AT))
 
     def state(self) -> State:
         """What `restore` takes."""
@@ -90,8 +88,7 @@ class Course:
             "optimiser": self.optimiser.state_dict(),
             "steps": self.steps,
             "losses": self.losses,
-            "recent": self._recent,
-            "taken_ns": self.taken_ns,
+            "taken_ns": self.bounds.taken_ns,
         }
 
     def restore(self, state: State) -> None:
@@ -99,29 +96,28 @@ class Course:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps, self.losses = state["steps"], state["losses"]
-        self._recent = state["recent"]
-        self._begun = clock.now_ns() - state["taken_ns"]
+        self.bounds.go_on(state["taken_ns"])
 
     def run(self, keeper: Keeper, tick: Tick) -> None:
         """To the end; a loss that is no number stops it, the state before being kept."""
-        generator = torch.Generator().manual_seed(self.plan.seed + self.steps)
-        widen = len(self.crops.train) < SMALL_SET
+        if ended := self.bounds.reached(self.steps):
+            self.ended = ended
+            return
         for batch in batches(self.crops.train, 2 * self.network.step, self.plan.seed, self.steps):
-            if widen:
-                batch = batch._replace(crops=moved(batch.crops, generator))
             loss = self._step(batch)
             if not math.isfinite(loss):
                 self._broken(loss)
                 return
-            self._note(loss)
-            tick(self.steps, loss, min(self.losses, default=loss))
-            self.ended = self._bound()
+            self.ended = self.bounds.reached(self.steps)
+            if self.steps % ROUND == 0 or self.ended:
+                self.losses.append(self._look())
+            tick(self.steps, loss, min(self.losses, default=math.inf))
             keeper.after_step(self.state, last=bool(self.ended))
             if self.ended:
                 return
 
     def _step(self, batch: Batch) -> float:
-        done = max(self.steps / self.limit, self.taken_ns / (self.plan.minutes * 60e9))
+        done = self.bounds.spent(self.steps)
         rate = RATE * min(1.0, (self.steps + 1) / FIRST_STEPS)
         rate *= 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.01
         self.optimiser.param_groups[0]["lr"] = rate
@@ -134,16 +130,13 @@ class Course:
             self.steps += 1
         return loss.item()
 
-    def _note(self, loss: float) -> None:
-        self._recent.append(loss)
-        if len(self._recent) == ROUND:
-            self.losses.append(sum(self._recent) / ROUND)
-            self._recent = []
-
-    def _bound(self) -> str:
-        if self.taken_ns > self.plan.minutes * 60e9:
-            return f"the {self.plan.minutes:g} minutes were over"
-        return f"the {self.limit} steps were taken" if self.steps >= self.limit else ""
+    def _look(self) -> float:
+        """Loss of the marred held-out crops."""
+        self.network.eval()
+        with torch.no_grad():
+            losses = [faults_loss(self.network, batch).item() for batch in self._held_out]
+        self.network.train()
+        return sum(losses) / len(losses)
 
     def _broken(self, loss: float) -> None:
         self.sound = False

@@ -53,6 +53,7 @@ def learn(
         )
     if plan.score not in (None, score):
         raise Misuse(f"--score {plan.score}: {plan.model} has the score '{score}' alone")
+    plan.refuse("steps", "epochs", "beta", "alpha", "gamma")
     begun = clock.now_ns()
     features = Features(blocks, standardise=plan.standardise)
     load_weights(features.backbone, plan.weights)

@@ -64,6 +64,8 @@ def test_a_taken_folder_is_refused_before_any_work(tmp_path, capsys):
         (("--gamma", "nan"), "--gamma nan; it must"),
         (("--epochs", "-1"), "--epochs -1; it must"),
         (("--beta", "3"), "'lean' weighs no divergence"),
+        (("--gamma", "2"), "--gamma 2.0: the model 'lean' has no use for it"),
+        (("--weights", "w.pth"), "--weights w.pth: the model 'lean' has no use for it"),
         (("--score", "gradcon"), "'lean' gives no score 'gradcon'"),
     ],
 )

@@ -146,9 +146,34 @@ def test_a_seed_reproduces_the_losses(units, monkeypatch):
     assert first.losses != other.losses
 
 
+def test_the_losses_reported_are_of_crops_held_out(units, monkeypatch):
+    monkeypatch.setattr(sensitive, "ROUND", 4)
+    crops = read_good(units, 0)
+    noise = torch.randint(0, 255, crops.held_out.shape, dtype=torch.uint8)
+    strange = GoodCrops(crops.shape, crops.train, noise, (), crops.digest)
+    told, others = [], []
+    sensitive.train(plan(steps=9), crops, lambda *one: told.append(one))
+    sensitive.train(plan(steps=9), strange, lambda *one: others.append(one))
+    assert [one[1] for one in told] == [one[1] for one in others]
+    assert [one[2] for one in told[3:]] != [one[2] for one in others[3:]]
+    assert all(best == math.inf for _, _, best in told[:3])
+
+
+def test_a_training_that_was_at_its_end_takes_no_further_step(units, tmp_path):
+    crops = read_good(units, 0)
+    first = sensitive.train(plan(steps=4, part=tmp_path), crops)
+    again = sensitive.train(plan(steps=4, part=tmp_path, resume=True), crops)
+    assert (again.steps, again.losses) == (4, first.losses)
+
+
+@pytest.mark.parametrize("name", ["epochs", "beta", "alpha", "gamma"])
+def test_options_that_it_has_no_use_for_are_refused(units, name):
+    with pytest.raises(Misuse, match=f"--{name} 2: the model 'sensitive' has no use for it"):
+        sensitive.train(plan(**{name: 2}), read_good(units, 0))
+
+
 def test_a_training_that_was_cut_off_comes_to_the_same_end(units, tmp_path, monkeypatch):
     monkeypatch.setattr(sensitive, "ROUND", 1)
-    monkeypatch.setattr(sensitive, "SMALL_SET", 0)
     crops = read_good(units, 0)
     whole = sensitive.train(plan(steps=8), crops)
 
