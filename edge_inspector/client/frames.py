@@ -13,6 +13,7 @@ from edge_inspector.errors import Misuse, WireError
 from edge_inspector.records import Outcome, Reason
 from edge_inspector.wire.codes import CODEC_NUMBERS, FORMAT_NUMBERS, Type
 from edge_inspector.wire.header import Header, digest
+from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wire.layout import JPEG, PNG, raw_layout
 
 MAX_SIDE = 65_535
@@ -53,6 +54,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     unit_id: str | None = None
     recipe: str | None = None
     why: Given | None = None
+    incumbent: str | None = None
 
 
 def draft(
@@ -67,6 +69,7 @@ def draft(
     pixel_format: str | None = None,
     copy: bool = True,
     why: Given | None = None,
+    incumbent: str | None = None,
 ) -> Draft:
     """A frame taken `age_ms` ago, a negative age counts as 0; raises `Misuse`."""
     if trigger_id is not None and not 1 <= trigger_id <= MAX_TRIGGER:
@@ -75,6 +78,8 @@ def draft(
         raise Misuse(f"unit_id of {len(unit_id)} characters; it has 1 to {MAX_UNIT_ID}")
     if not 0 < budget_ms <= MAX_BUDGET_MS:
         raise Misuse(f"budget_ms {budget_ms}; it is above 0 and at most {MAX_BUDGET_MS:.0f}")
+    if incumbent is not None:
+        _check_incumbent(incumbent)
     age_ns = round(max(0.0, age_ms) * clock.NS_PER_MS)
     header = Header(
         type=Type.FRAME,
@@ -87,7 +92,16 @@ def draft(
     body: Part | None = None
     if pixels is not None:
         header, body = _described(header, pixels, pixel_format, copy=copy)
-    return Draft(header=header, pixels=body, unit_id=unit_id, recipe=recipe, why=why)
+    return Draft(
+        header=header, pixels=body, unit_id=unit_id, recipe=recipe, why=why, incumbent=incumbent
+    )
+
+
+def _check_incumbent(text: str) -> None:
+    try:
+        read_incumbent(text)
+    except WireError as error:
+        raise Misuse(str(error)) from None
 
 
 def _described(

@@ -42,6 +42,7 @@ class Held(msgspec.Struct, kw_only=True):
     unit_id: str | None
     recipe: str | None
     pixels: Part | None
+    incumbent: str | None = None
     why: Tombstone | None = None
     deadline_ns: int
     timer_ns: int
@@ -158,6 +159,7 @@ def message(held: Held, terms: Welcome, now_ns: int) -> Sending:
             total_len=size if len(payload) < size else None,
             age_us=(now_ns - held.header.t_mono_ns) // NS_PER_US,
             why=held.why,
+            incumbent=held.incumbent,
         ),
         payload,
     )

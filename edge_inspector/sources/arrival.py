@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_inspector.channel import Answer, Pulse
 from edge_inspector.errors import WireError
-from edge_inspector.records import Reason
+from edge_inspector.records import Baseline, Reason
 from edge_inspector.wire.layout import DTYPES, Layout, raw_layout
 from edge_inspector.wire.plain import Identity
 
@@ -58,6 +58,7 @@ class Arrival:
     detail: str = ""
     reply: Callable[[Answer], None] | None = None
     offered: Offered | None = None
+    incumbent: Baseline | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ import numpy as np
 
 from edge_inspector import clock
 from edge_inspector.errors import WireError
-from edge_inspector.records import Reason
+from edge_inspector.records import Baseline, Reason
 from edge_inspector.sources.arrival import Arrival, Offered, Surroundings
 from edge_inspector.sources.link import Link, Partial
 from edge_inspector.wire.assured import FrameFacts
 from edge_inspector.wire.codes import CODECS, PIXEL_FORMATS, TOMBSTONES, Flag, Refusal, Why
 from edge_inspector.wire.header import Header, digest
+from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wire.layout import FORMATS, Layout, announced, encoded_layout, within_cap
 from edge_inspector.wire.plain import Identity
 
@@ -34,9 +35,13 @@ class Reader:
         """A frame that its source gave up; raises `Refusal`."""
         if facts.why is None or header.payload_len:
             raise Refusal(Why.BAD_HEADER, "a tombstone has a 'why' and no payload")
-        reason = TOMBSTONES[facts.why]
+        reason, detail = TOMBSTONES[facts.why], f"given up at the source: {facts.why}"
+        try:
+            said = _incumbent(facts)
+        except WireError as error:
+            raise Refusal(Why.BAD_HEADER, str(error)) from None
         arrival = self._arrival(link, header, facts, now_ns)
-        return replace(arrival, fault=reason, detail=f"given up at the source: {facts.why}")
+        return replace(arrival, fault=reason, detail=detail, incumbent=said)
 
     def whole(
         self,
@@ -52,12 +57,19 @@ class Reader:
             camera, recipe = self._names(link, header)
             _check_facts(facts, len(pixels))
             layout, body, told = self._pixels(header, memoryview(pixels))
+            said = _incumbent(facts)
         except WireError as error:
             return replace(arrival, fault=Reason.BAD_INPUT, detail=str(error))
         assert arrival.offered is not None
         offered = replace(arrival.offered, digest=told)
         return replace(
-            arrival, camera=camera, recipe=recipe, layout=layout, pixels=body, offered=offered
+            arrival,
+            camera=camera,
+            recipe=recipe,
+            layout=layout,
+            pixels=body,
+            offered=offered,
+            incumbent=said,
         )
 
     def faulty(self, link: Link, part: Partial, reason: Reason, detail: str) -> Arrival:
@@ -133,6 +145,10 @@ def _time_zero_ns(link: Link, facts: FrameFacts, now_ns: int) -> int:
     """No clocks are compared: the age at sending and the shortest way here lie before the arrival."""
     age_us = min(max(0, facts.age_us), MAX_AGE_US)
     return now_ns - age_us * clock.NS_PER_US - link.round_trip_ns
+
+
+def _incumbent(facts: FrameFacts) -> Baseline | None:
+    return None if facts.incumbent is None else read_incumbent(facts.incumbent)
 
 
 def _check_facts(facts: FrameFacts, size: int) -> None:

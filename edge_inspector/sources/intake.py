@@ -162,6 +162,7 @@ class Intake:
             fault=fault,
             detail=detail[:MAX_DETAIL],
             ticket=self._tickets.issue(arrival.reply),
+            incumbent=arrival.incumbent,
         )
 
     def _key(self, arrival: Arrival) -> FrameKey:

@@ -139,6 +139,7 @@ class ZmqSource:
             camera=frame.camera,
             recipe=frame.recipe,
             reply=reply,
+            incumbent=frame.incumbent,
         )
 
     def _answer(self, envelope: Sequence[bytes], answer: Answer) -> None:

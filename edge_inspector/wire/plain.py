@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.errors import WireError
+from edge_inspector.records import Baseline
+from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wire.layout import Layout, encoded_layout, raw_layout
 
 MAX_METADATA = 16 * 1024
@@ -39,6 +41,7 @@ class PlainFrame(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str
     layout: Layout
     pixels: memoryview
+    incumbent: Baseline | None = None
 
 
 class BadFrame(WireError):
@@ -74,6 +77,7 @@ class _Metadata(msgspec.Struct, frozen=True):
     recipe: _Name | None = None
     captured_ns: int | None = None
     pixel_format: _Name | None = None
+    incumbent: str | None = None
 
 
 _MAPS = {*range(0x80, 0x90), 0xDE, 0xDF}
@@ -90,6 +94,7 @@ def decode(parts: Sequence[Part], rules: Rules) -> PlainFrame:
     try:
         camera, recipe = _names(metadata, text, rules)
         layout = _layout(metadata, parts[-1], rules)
+        said = None if metadata.incumbent is None else read_incumbent(metadata.incumbent)
     except WireError as error:
         raise BadFrame(str(error), identity) from None
     return PlainFrame(
@@ -98,6 +103,7 @@ def decode(parts: Sequence[Part], rules: Rules) -> PlainFrame:
         recipe=recipe,
         layout=layout,
         pixels=memoryview(parts[-1]),
+        incumbent=said,
     )
 
 
@@ -111,6 +117,7 @@ def encode(
     recipe: str | None = None,
     captured_ns: int | None = None,
     pixel_format: str | None = None,
+    incumbent: str | None = None,
 ) -> tuple[bytes, bytes | memoryview]:
     """Metadata and pixels of an array (h, w[, c]) of uint8 or uint16, or of JPEG or PNG bytes."""
     values: dict[str, object] = {
@@ -121,6 +128,7 @@ def encode(
         "recipe": recipe,
         "captured_ns": captured_ns,
         "pixel_format": pixel_format,
+        "incumbent": incumbent,
     }
     body: bytes | memoryview
     if isinstance(pixels, bytes):
