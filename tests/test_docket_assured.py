@@ -11,6 +11,7 @@ from edge_inspector.docket import (
     Commit,
     Dispatch,
     Docket,
+    Expected,
     Inspected,
     Journal,
     Journaled,
@@ -496,6 +497,96 @@ class TestRuns:
         line.judged(2, 2, trigger_id=8)
         line.tick(1000)
         assert no_images(line) == []
+
+
+class TestExpected:
+    def expect(self, line, trigger_id, at_ms=0.0):
+        line.now = int(at_ms * MS)
+        return line.act(Expected(trigger_id))
+
+    def test_an_announced_unit_that_nobody_sees_has_no_image(self):
+        line = Line(cameras=("top", "side"))
+        self.expect(line, 7, 10)
+        line.tick(59.9)
+        assert line.verdicts == {}
+        line.tick(60)
+        verdict = line.verdicts[part(7)]
+        assert (verdict.reason, verdict.trigger_id) == (Reason.NO_IMAGE, 7)
+        assert "'top'" in verdict.detail
+        assert "'side'" in verdict.detail
+        assert (verdict.source, verdict.advisory) == ("", False)
+        assert verdict.deadline_ns - verdict.time_zero_ns == BUDGET_MS * MS
+
+    def test_one_that_is_seen_has_its_own_verdict_and_deadline(self):
+        line = Line()
+        self.expect(line, 7)
+        head, _ = line.offer(1, 45, trigger_id=7, time_zero_ns=40 * MS)
+        line.tick(89)
+        line.answer(head)
+        line.tick(1000)
+        assert line.outcome(part(7)) is Outcome.PASS
+        assert line.verdicts[part(7)].deadline_ns == 90 * MS
+        assert len(line.verdicts) == 1
+
+    def test_one_that_was_seen_before_is_announced_for_nothing(self):
+        line = Line()
+        line.judged(1, 1, trigger_id=7)
+        head, _ = line.offer(2, 2, trigger_id=8)
+        self.expect(line, 7, 3)
+        self.expect(line, 8, 3)
+        line.answer(head)
+        line.tick(1000)
+        assert {line.outcome(part(n)) for n in (7, 8)} == {Outcome.PASS}
+        assert len(line.verdicts) == 2
+
+    def test_one_that_comes_too_late_gets_the_stored_answer(self):
+        line = Line()
+        self.expect(line, 7)
+        line.tick(60)
+        _, actions = line.offer(1, 61, trigger_id=7)
+        assert final(actions, 1).committed.verdict.reason is Reason.NO_IMAGE
+        assert of(Dispatch, actions) == []
+
+    def test_announced_twice_it_is_one_unit_with_the_first_deadline(self):
+        line = Line()
+        self.expect(line, 7, 0)
+        self.expect(line, 7, 30)
+        line.tick(50)
+        assert no_images(line) == [part(7)]
+        line.tick(1000)
+        assert len(line.verdicts) == 1
+
+    def test_it_counts_in_the_run_of_its_announcement(self):
+        line = Line()
+        self.expect(line, 7)
+        line.now = 10 * MS
+        line.act(RunBegan(1))
+        self.expect(line, 7, 20)
+        line.tick(1000)
+        assert no_images(line) == [part(7), part(7, run=1)]
+
+    def test_in_a_gap_it_is_missed_once_and_at_its_own_deadline(self):
+        line = Line()
+        line.judged(1, 1, trigger_id=6)
+        self.expect(line, 7, 2)
+        line.judged(2, 30, trigger_id=8)
+        line.tick(52)
+        assert no_images(line) == [part(7)]
+        line.tick(1000)
+        assert len(line.verdicts) == 3
+
+    def test_a_controller_that_counts_wildly_opens_no_more_than_the_limit(self):
+        line = Line()
+        refused = [
+            note
+            for trigger_id in range(1, 1124)
+            for note in of(Note, self.expect(line, trigger_id))
+            if note.kind == "refused"
+        ]
+        assert line.docket.open_units == 1024
+        assert len(refused) == 99
+        line.tick(1000)
+        assert len(no_images(line)) == 1024
 
 
 class TestResume:

@@ -23,6 +23,7 @@ from edge_inspector.docket import (
     Commit,
     Dispatch,
     Docket,
+    Expected,
     Inspected,
     Journal,
     Journaled,
@@ -74,6 +75,8 @@ class World:
         self.missing: dict[int, str] = {}
         self.epoch = 0
         self.frames = 0
+        self.decided = set()
+        self.announced = set()
         self.room()
 
     # what the world does
@@ -143,6 +146,16 @@ class World:
             self.undecided.pop(self.missing.pop(seq), None)
         self.highest = seq if step > 0 else self.highest
         self.offer(key=FrameKey("counted", "c", seq), numbered=True, digest=10**6 + self.frames)
+
+    def expect(self, trigger_id):
+        """An announced unit, which the model expects to be answered for unless it was seen."""
+        key = f"t:s/0/{trigger_id}"
+        in_hand = key in self.undecided or (key in self.decided and key not in self.log)
+        if not in_hand and key not in self.docket._past:
+            self.undecided[key] = self.now + BUDGET_MS * MS
+            self.announced.add(key)
+            self.counts["announced"] += 1
+        self.act(Expected(trigger_id))
 
     def store_batch(self, rows):
         for _ in range(min(rows, len(self.store))):
@@ -219,6 +232,9 @@ class World:
 
     def on_journal(self, action: Journal):
         key = action.head.unit_key
+        if key in self.announced:  # the deadline is that of what is seen
+            self.announced.remove(key)
+            self.undecided.pop(key, None)
         self.undecided[key] = min(action.deadline_ns, self.undecided.get(key, 2**62))
         self.store.append(action)
 
@@ -232,6 +248,8 @@ class World:
         verdict = action.verdict
         assert verdict.unit_key in self.undecided, "a verdict too many"
         due = self.undecided.pop(verdict.unit_key)
+        self.decided.add(verdict.unit_key)
+        self.announced.discard(verdict.unit_key)
         late = verdict.reason in (Reason.TIMEOUT, Reason.NO_IMAGE)
         assert not late or self.now >= due, "a timeout before the deadline"
         assert verdict.outcome is not Outcome.PASS or self.now < due, "a pass after the deadline"
@@ -279,6 +297,17 @@ def live(world, rng, events):
         newest[0] = next(units)
         world.offer(unit_id=str(newest[0]), camera="top")
 
+    parts = [0]
+
+    def announce():
+        parts[0] += 1
+        world.expect(parts[0])
+
+    def seen():
+        """One of the newest parts, announced or not; some are never seen."""
+        trigger_id, camera = max(1, parts[0] - rng.randrange(-1, 3)), rng.choice(CAMERAS)
+        world.offer(trigger_id=trigger_id, camera=camera, digest=10**8 + trigger_id)
+
     def stale():
         budget_us = rng.choice([None, 0, 3000])
         world.offer(budget_us=budget_us, time_zero_ns=world.now - 5 * MS)
@@ -287,6 +316,8 @@ def live(world, rng, events):
         new_unit: 120,
         lambda: world.offer(unit_id=str(newest[0]), camera="side"): 100,
         stale: 50,
+        announce: 30,
+        seen: 45,
         lambda: world.offer(fault=Reason.BAD_INPUT, detail="cut", camera="wrong"): 20,
         lambda: world.offer_again(rng.randrange(300), rng.random() < 0.2): 50,
         lambda: world.offer_numbered(rng.choice([1, 1, 1, 1, 2, 3, -1, -2, 500])): 80,
@@ -309,7 +340,17 @@ def test_a_hundred_thousand_events_keep_every_promise(capsys):
     with capsys.disabled():
         counts = dict(sorted(world.counts.items()))
         sys.stdout.write(f"\ndocket simulation, seed {seed}: {counts}\n")
-    for seen in ("timeout", "no_image", "shed", "conflict", "duplicate", "late", "reset", "stored"):
+    for seen in (
+        "timeout",
+        "no_image",
+        "shed",
+        "conflict",
+        "duplicate",
+        "late",
+        "reset",
+        "stored",
+        "announced",
+    ):
         assert world.counts[seen] > 10, f"{seen} hardly happened"
     assert world.counts["lost workers"] > 10
 
@@ -327,6 +368,14 @@ class GapsOff(Docket):
     def __init__(self, *given):
         super().__init__(*given)
         self._numbers._await = lambda missing, after: None  # type: ignore[method-assign]
+
+
+class ExpectsNothing(Docket):
+    """Control: announced units are not awaited."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self._numbers.expect = lambda head, cameras: None  # type: ignore[method-assign]
 
 
 class ReleasesEarly(Docket):
@@ -351,6 +400,7 @@ class ForgetsUnits(Docket):
     [
         (TimerOff, "deadline passed"),
         (GapsOff, "deadline passed|next_due"),
+        (ExpectsNothing, "deadline passed|next_due"),
         (ReleasesEarly, "still reads"),
         (ForgetsUnits, "another deadline|verdict too many"),
     ],
@@ -391,6 +441,14 @@ class Machine(RuleBasedStateMachine):
     @rule(step=st.sampled_from([1, 2, 5, 500, -1, -2, -3]))
     def offer_numbered(self, step):
         self.world.offer_numbered(step)
+
+    @rule(trigger_id=st.integers(1, 4))
+    def expect(self, trigger_id):
+        self.world.expect(trigger_id)
+
+    @rule(trigger_id=st.integers(1, 4), camera=st.sampled_from(CAMERAS), digest=st.integers(1, 2))
+    def offer_part(self, trigger_id, camera, digest):
+        self.world.offer(trigger_id=trigger_id, camera=camera, digest=digest)
 
     @rule(back=st.integers(0, 9), other=st.booleans())
     def offer_again(self, back, other):

@@ -8,7 +8,7 @@ from edge_inspector import clock
 from edge_inspector.client import VerdictConsumer
 from edge_inspector.errors import Breakage, Misuse
 from edge_inspector.records import Outcome
-from edge_inspector.wire.assured import Ack, Bye, Heartbeat, Nack, NewRun, Replay, Subscribe
+from edge_inspector.wire.assured import Ack, Bye, Expect, Heartbeat, Nack, NewRun, Replay, Subscribe
 from edge_inspector.wire.codes import Type, Why
 
 MS = clock.NS_PER_MS
@@ -268,6 +268,33 @@ def test_a_run_that_is_refused_says_why(delivery, verdicts):
 def test_a_new_run_needs_a_station(delivery):
     with opened(delivery) as consumer, pytest.raises(Misuse, match="the station it stands at"):
         consumer.new_run()
+
+
+def test_announced_parts_are_told_in_order(delivery, verdicts):
+    wait_until(lambda: verdicts.connected)
+    for trigger_id in (5, 6, 7):
+        verdicts.expect(trigger_id)
+    wait_until(lambda: len(delivery.heard(Expect)) == 3)
+    assert delivery.heard(Expect) == [Expect("st1", n) for n in (5, 6, 7)]
+
+
+def test_a_part_that_nobody_heard_of_in_time_is_not_announced_later(delivery, verdicts):
+    wait_until(lambda: verdicts.connected)
+    delivery.answering = delivery.beating = False
+    wait_until(lambda: not verdicts.connected)
+    verdicts.expect(5)
+    threading.Event().wait(0.5)
+    delivery.answering = delivery.beating = True
+    wait_until(lambda: verdicts.connected)
+    verdicts.expect(6)
+    wait_until(lambda: delivery.heard(Expect))
+    assert delivery.heard(Expect) == [Expect("st1", 6)]
+
+
+@pytest.mark.parametrize("trigger_id", [0, -1, 2**63])
+def test_a_part_needs_a_number(verdicts, trigger_id):
+    with pytest.raises(Misuse, match=f"expect of trigger {trigger_id}"):
+        verdicts.expect(trigger_id)
 
 
 def test_a_replay_is_received_and_moves_no_cursor(delivery, verdicts):

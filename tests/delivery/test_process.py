@@ -3,8 +3,8 @@
 import pytest
 
 from edge_inspector import clock
-from edge_inspector.channel import Alive, RunBegan, RunWanted
-from edge_inspector.wire.assured import Bye, NewRun, Replay, Run
+from edge_inspector.channel import Alive, ExpectWanted, RunBegan, RunWanted
+from edge_inspector.wire.assured import Bye, Expect, NewRun, Replay, Run
 from edge_inspector.wire.codes import Type
 
 MS = clock.NS_PER_MS
@@ -58,6 +58,17 @@ def test_a_new_run_is_asked_of_core_and_told_to_all(core, connect):
     for plc in (one, two):
         assert plc.hear("Run") == Run("st1", 1)
     assert connect("three").subscribe().run == 1
+
+
+def test_a_unit_that_is_announced_is_told_to_core(core, connect):
+    plc = connect()
+    plc.subscribe()
+    plc.say(Type.EXPECT, Expect("st1", 1001))
+    assert core.message(ExpectWanted) == ExpectWanted(1001)
+    plc.say(Type.EXPECT, Expect("other", 1002))
+    assert plc.hear("Nack").why == "NOT_ALLOWED"
+    plc.say(Type.EXPECT, Expect("st1", 0))
+    assert plc.hear("Nack").why == "BAD_HEADER"
 
 
 def test_the_run_is_known_from_the_log(store, start_delivery, connect):
