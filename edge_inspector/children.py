@@ -19,8 +19,8 @@ class Child:
     """
     One child and its line; all methods run on core's event loop.
 
-    `on_message` gets what it says, `on_lost` is called once each time it is gone, after it was
-    reaped, so that whatever it could write to it no longer can.
+    `on_message` gets what it says, last at `heard_ns`; `on_lost` is called once each time it is
+    gone, after it was reaped, so that whatever it could write to it no longer can.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Child:
     ) -> None:
         self.name = name
         self.starts = 0
+        self.heard_ns = 0
         self._command = list(command)
         self._inherit = tuple(inherit)
         self._environment = dict(environment)
@@ -110,6 +111,7 @@ class Child:
             self._close_channel()
             self._spawn(self._lost())
         else:
+            self.heard_ns = clock.now_ns()
             self._on_message(self, message)
 
     async def _lost(self) -> None:

@@ -290,7 +290,7 @@ class Daemon:
         return "ready" if self._ready.has(self._names) else "degraded"
 
     def _beat(self, state: State) -> None:
-        self._toggle = not self._toggle
+        self._toggle ^= bool(self._names) and self._steps.moved(self._ingest)
         outbox = self._parts.outbox
         pulse = Pulse(outbox.head(), outbox.oldest(), state, self._toggle)
         for child in (self._ingest, *self._listeners):

@@ -42,7 +42,7 @@ from edge_inspector.sources.arrival import HearsPulse, Surroundings
 from edge_inspector.sources.intake import Counts, Defaults, Intake, Pool, Tickets
 from edge_inspector.sources.zap import AddressLists
 
-ALIVE_NS = 100 * clock.NS_PER_MS
+ALIVE_NS = 40 * clock.NS_PER_MS
 LEAVE_S = 0.6
 """Core waits one second before it ends this process."""
 

@@ -32,6 +32,11 @@ class Pool:
         """How many more frames the ready workers can take now."""
         return sum(max(JOBS_PER_WORKER - len(self._jobs[worker]), 0) for worker in self._ready)
 
+    @property
+    def moved_ns(self) -> int:
+        """When the liveliest of the ready workers last said anything."""
+        return max((worker.heard_ns for worker in self._ready), default=0)
+
     def start(self) -> None:
         """Start every worker."""
         for worker in self._jobs:

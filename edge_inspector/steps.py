@@ -18,6 +18,9 @@ from edge_inspector.pool import Pool
 from edge_inspector.records import Committed, FrameKey
 from edge_inspector.slots import Ledger
 
+MOVED_NS = 160 * clock.NS_PER_MS
+"""Each says every 40 ms that it works: 200 ms after one stops no toggle changes any more."""
+
 
 class Steps:
     """The docket on core's event loop; `listeners` are the children that hear of every verdict."""
@@ -93,6 +96,11 @@ class Steps:
         """This run is on disk."""
         for listener in self._listeners:
             listener.send(RunBegan(run))
+
+    def moved(self, ingest: Child) -> bool:
+        """Whether ingest, a worker and the store have all shown just now that they work."""
+        least_ns = min(ingest.heard_ns, self._pool.moved_ns, self._outbox.moved_ns)
+        return clock.now_ns() - least_ns < MOVED_NS
 
     def close(self) -> None:
         """No deadline matters any more."""

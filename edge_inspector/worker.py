@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import msgspec
 import xxhash
 
 from edge_inspector import clock, process
-from edge_inspector.channel import Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
+from edge_inspector.channel import Alive, Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
 from edge_inspector.errors import Breakage, EdgeInspectorError, EngineRefused, Misuse, Uninspectable
 from edge_inspector.failpoints import passing
 from edge_inspector.inspector import Inspector, Seen, open_inspector
@@ -26,6 +27,8 @@ from edge_inspector.sinks.archive import RejectArchive
 from edge_inspector.slots import Slots
 from edge_inspector.verdict import uninspected
 from edge_inspector.wire.pixels import to_array
+
+ALIVE_S = 0.04
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,16 +86,44 @@ def serve(
     max_pixels: int,
 ) -> None:
     """Answer jobs in order until the line closes or says stop."""
-    while (message := line.receive()) is not None and not isinstance(message, Stop):
-        if not isinstance(message, Job):
-            continue
-        passing("worker.inspecting")
-        seen = inspect_slot(inspector, slots, message, max_pixels)
-        passing("worker.inspected")
-        if archive is not None and seen.inspection.outcome is not Outcome.PASS:
-            archive.add(message.head, seen.inspection, seen.crops, seen.scores)
-        if not line.send(Done(message.head, seen.inspection)):
-            return
+    with Beat(line) as beat:
+        while (message := line.receive()) is not None and not isinstance(message, Stop):
+            if not isinstance(message, Job):
+                continue
+            beat.busy_until_ns = message.deadline_ns
+            passing("worker.inspecting")
+            seen = inspect_slot(inspector, slots, message, max_pixels)
+            passing("worker.inspected")
+            beat.busy_until_ns = None
+            if archive is not None and seen.inspection.outcome is not Outcome.PASS:
+                archive.add(message.head, seen.inspection, seen.crops, seen.scores)
+            if not line.send(Done(message.head, seen.inspection)):
+                return
+
+
+class Beat:
+    """A thread that says that this process works, but not while a frame takes longer than it may."""
+
+    def __init__(self, line: Channel) -> None:
+        self.busy_until_ns: int | None = None
+        self._line = line
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
+
+    def __enter__(self) -> Beat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(ALIVE_S):
+            until_ns = self.busy_until_ns
+            overdue = until_ns is not None and clock.now_ns() >= until_ns
+            if not overdue and not self._line.send(Alive()):
+                return
 
 
 def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) -> Seen:

@@ -29,6 +29,8 @@ MAX_BATCH = 1024
 TIDY_S = 0.5
 """How often old verdicts are looked for and the write-ahead log is folded into the file."""
 RING = 4096
+IDLE_S = 0.04
+"""How often a writer with nothing to do shows that it still could."""
 
 
 class Outbox:
@@ -53,6 +55,8 @@ class Outbox:
     ) -> None:
         self.folder = folder
         self.recovered: tuple[Committed, ...] = ()
+        self.moved_ns = 0
+        """When the writer last finished a batch or found nothing to do."""
         self._store = Store(folder, max_pages=max_pages)
         self._keep_ns = int(days * 86_400e9)
         self._hold_ns = int(hold_days * 86_400e9)
@@ -161,7 +165,7 @@ class Outbox:
     def _next_batch(self) -> list[Entry]:
         """All that waits, at least one; empty when it is time to stop."""
         batch: list[Entry] = []
-        entry = self._entries.get()
+        entry = self._wait()
         while entry is not None:
             batch.append(entry)
             if len(batch) == MAX_BATCH:
@@ -173,6 +177,12 @@ class Outbox:
         if batch:
             self._entries.put(None)
         return batch
+
+    def _wait(self) -> Entry | None:
+        while True:
+            self.moved_ns = clock.now_ns()
+            with contextlib.suppress(Empty):
+                return self._entries.get(timeout=IDLE_S)
 
     def _keep(self) -> Keep:
         now_ns = clock.utc_ns()
