@@ -27,6 +27,7 @@ from edge_inspector.resources import Archive, Frames, Retention, Workers
 from edge_inspector.settings_sinks import (
     AssuredSink,
     MemorySink,
+    ModbusSink,
     PluginSink,
     SinkSettings,
     ZmqSink,
@@ -49,6 +50,7 @@ __all__ = [
     "FolderSource",
     "Incumbent",
     "MemorySink",
+    "ModbusSink",
     "PluginSink",
     "PluginSource",
     "Settings",

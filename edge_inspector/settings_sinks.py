@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, IPvAnyAddress, IPvAnyNetwork, Tag, model_validator
 
 from edge_inspector.documents import Document, NameStr, type_of
 
@@ -34,6 +35,39 @@ class AssuredSink(Document):
     history_hz: int = Field(default=5500, ge=100, le=100_000)
 
 
+class ModbusSink(Document):
+    """
+    A Modbus TCP server that a PLC polls; a gateway process of its own.
+
+    Modbus knows no keys: off loopback it needs a list of peers and the one address that may write.
+    """
+
+    type: Literal["modbus"]
+    host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    port: int = Field(default=1502, ge=1, le=65_535)
+    allow: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that may connect; on loopback, where none is given, loopback."""
+    writer: IPvAnyAddress | None = None
+    """The PLC, which alone may acknowledge and command; None on loopback: anyone there."""
+    mode: Literal["dequeue", "latest"] = "dequeue"
+    """Whether a result stays until it is acknowledged, or the next one takes its place."""
+    validity_ms: float | None = Field(default=None, gt=0)
+    """How long after its trigger a pass is shown as one; None: the recipe's latency budget."""
+    consumer: NameStr = "modbus"
+    actuates: bool = True
+    observe: bool = False
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ModbusSink:
+        if self.host.is_unspecified:
+            raise ValueError(f"host {self.host} is every address; name the one of the PLC's network")
+        if not self.host.is_loopback and not (self.allow and self.writer):
+            raise ValueError(
+                f"host {self.host} is off loopback: give 'allow' (networks) and 'writer' (the PLC)"
+            )
+        return self
+
+
 class MemorySink(Document):
     """Keeps verdicts in a list; for tests."""
 
@@ -54,6 +88,7 @@ class PluginSink(Document):
 SinkSettings = Annotated[
     Annotated[ZmqSink, Tag("type=zmq")]
     | Annotated[AssuredSink, Tag("type=assured")]
+    | Annotated[ModbusSink, Tag("type=modbus")]
     | Annotated[MemorySink, Tag("type=memory")]
     | Annotated[PluginSink, Tag("type=package.module:Attribute")],
     Discriminator(type_of),
