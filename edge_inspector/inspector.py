@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -21,8 +21,9 @@ from edge_inspector.align import Aligner, open_alignment
 from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
 from edge_inspector.codes import CodeReader, named, open_codes, read_codes
-from edge_inspector.crops import cut, expand_region, squared, to_frame
+from edge_inspector.crops import cut, to_frame
 from edge_inspector.errors import EngineRefused, Uninspectable
+from edge_inspector.groups import Group, group_regions
 from edge_inspector.importer import load
 from edge_inspector.protocols import Scorer
 from edge_inspector.quality import cause, measure, placement
@@ -30,6 +31,7 @@ from edge_inspector.recipe import Measure, Recipe, load_recipe
 from edge_inspector.records import (
     Baseline,
     Crop,
+    EvidenceKind,
     Frame,
     Inspection,
     Outcome,
@@ -39,19 +41,11 @@ from edge_inspector.records import (
     Roi,
     Score,
 )
+from edge_inspector.rules import rules_digest
 from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, uninspected
 
 RULES = "edge_inspector.rules:open_rules"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Regions of one camera that share a scorer, so that their crops make one batch."""
-
-    scorer: Scorer
-    rois: tuple[Roi, ...]
-    by_rules: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +55,8 @@ class Seen:
     inspection: Inspection
     crops: tuple[Crop, ...] = ()
     scores: tuple[Score, ...] = ()
+    kinds: tuple[EvidenceKind, ...] = ()
+    """Of the scores; a region with an engine and rules has two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +114,7 @@ class Inspector:
             self._stamp(inspection, stages),
             tuple(crop for _, crops, _ in scored for crop in crops),
             tuple(score for _, _, scores in scored for score in scores),
+            tuple(group.kind for group, crops, _ in scored for _ in crops),
         )
 
     def watch(self, frame: Frame, inspection: Inspection) -> Inspection:
@@ -139,8 +136,10 @@ class Inspector:
         assert self.baseline is not None
         try:
             pose = self._pose(frame)
-            rois = [roi for group in self._groups(frame.head.camera) for roi in group.rois]
-            scores = self.baseline.score(cut(frame.pixels, pose, rois, self.baseline.input_shape))
+            groups = self._groups(frame.head.camera)
+            rois = {roi.name: roi for group in groups for roi in group.rois}
+            crops = cut(frame.pixels, pose, list(rois.values()), self.baseline.input_shape)
+            scores = self.baseline.score(crops)
         except Uninspectable:
             return Baseline(Outcome.UNINSPECTED)
         worst = max(scores, key=lambda score: score.anomaly_score)
@@ -203,7 +202,7 @@ def _evidence(crop: Crop, score: Score, pose: Pose, group: Group) -> Evidence:
     box = None
     if score.box is not None:
         box = to_frame(crop, score.box, pose)
-    return Evidence(crop.roi.name, score, box, group.by_rules)
+    return Evidence(crop.roi.name, score, box, group.kind, group.fuse)
 
 
 @contextmanager
@@ -241,10 +240,11 @@ def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStac
             square.add(name)
         digests.append(engine.digest[:16])
         challenges += [(scorers[name], _whole(pixels)) for pixels in (engine.good, engine.bad)]
-    rules = {name: load(RULES)(path) for name, path in recipe.rules.items()}
+    _same_rules(recipe)
+    rules = {name: load(RULES)(path, recipe.mm_per_px) for name, path in recipe.rules.items()}
     return Inspector(
         recipe=recipe,
-        groups=_group(recipe, scorers, square, rules),
+        groups=group_regions(recipe, scorers, square, rules),
         aligners={c: open_alignment(spec) for c, spec in recipe.alignment.items()},
         baseline=rules[recipe.baseline] if recipe.baseline else None,
         engine="-".join(digests),
@@ -266,21 +266,15 @@ def _same_engine(recipe: Recipe, name: str, digest: str) -> None:
         )
 
 
-def _group(
-    recipe: Recipe, scorers: Mapping[str, Scorer], square: set[str], rules: Mapping[str, Scorer]
-) -> dict[str, tuple[Group, ...]]:
-    groups: dict[str, dict[str, Group]] = {camera: {} for camera in recipe.cameras}
-    for region in recipe.regions:
-        if region.code is not None:
-            continue
-        key = f"engine {region.engine}" if region.engine else f"rules {region.rules}"
-        scorer = scorers[region.engine] if region.engine else rules[region.rules or ""]
-        known = groups[region.camera].get(key, Group(scorer, (), region.engine is None))
-        rois = expand_region(region)
-        if region.engine in square:
-            rois = tuple(squared(roi) for roi in rois)
-        groups[region.camera][key] = replace(known, rois=known.rois + rois)
-    return {camera: tuple(by_scorer.values()) for camera, by_scorer in groups.items()}
+def _same_rules(recipe: Recipe) -> None:
+    known = recipe.calibration.rules if recipe.calibration else {}
+    for name, calibrated in known.items():
+        digest = rules_digest(recipe.rules[name]) if name in recipe.rules else "gone"
+        if digest != calibrated:
+            raise EngineRefused(
+                f"rules '{name}' have digest {digest[:16]}, but recipe '{recipe.product}' was "
+                f"calibrated with {calibrated[:16]}; run 'edge-inspector calibrate' again"
+            )
 
 
 def _whole(pixels: Pixels) -> Crop:

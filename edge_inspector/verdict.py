@@ -1,8 +1,10 @@
 """
 Evidence and recipe to an answer: pure functions, and the only place that says pass.
 
-A region fails when its normalised score is at or above the threshold that applies to it. Evidence
-that cannot be compared (no calibration, a score that is not a number) is never a pass.
+Evidence speaks when its normalised score is at or above the threshold that applies to it. A region
+fails when its evidence speaks; where an engine and rules judge it together, when either does, or
+only when both do, as the recipe says. Evidence that cannot be compared (no calibration, a score
+that is not a number) is never a pass.
 """
 
 from __future__ import annotations
@@ -11,8 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_inspector.recipe import Calibration, Scale
-from edge_inspector.records import Box, Inspection, Outcome, Reason, RegionVerdict, Score
+from edge_inspector.recipe import Calibration, Fuse, Scale
+from edge_inspector.records import (
+    Box,
+    EvidenceKind,
+    Inspection,
+    Outcome,
+    Reason,
+    RegionVerdict,
+    Score,
+)
 
 RULES_THRESHOLD = 1.0
 """Rules score as violation over limit, so they reject from 1 on without calibration."""
@@ -26,32 +36,54 @@ class Evidence:
     region: str
     score: Score
     box: Box | None
-    by_rules: bool = False
+    kind: EvidenceKind = "engine"
+    fuse: Fuse = "either"
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Evidence against the limit that applies: `raw_limit` is that limit as a raw score."""
+
+    found: Evidence
+    score: float
+    limit: float
+    raw_limit: float
+
+    @property
+    def spoke(self) -> bool:
+        return not self.score < self.limit
+
+    @property
+    def weight(self) -> tuple[bool, float]:
+        """Orders evidence: what spoke comes last, then by how far it is beyond its limit."""
+        return self.spoke, self.score - self.limit
 
 
 def decide(evidence: Sequence[Evidence], calibration: Calibration | None) -> Inspection:
     """The answer for one frame, without its stage times; an empty `evidence` is not a pass."""
     if not evidence:
         return uninspected(Reason.MODEL_FAULT, "the recipe has no region for this camera")
-    if calibration is None and not all(found.by_rules for found in evidence):
+    if calibration is None and any(found.kind == "engine" for found in evidence):
         return uninspected(
             Reason.MODEL_FAULT, "the recipe has no threshold; run 'edge-inspector calibrate' first"
         )
     scales = calibration.regions if calibration else {}
-    strange = [f.region for f in evidence if not f.by_rules and f.region not in scales]
+    strange = [f.region for f in evidence if f.kind == "engine" and f.region not in scales]
     if strange:
         return uninspected(
             Reason.MODEL_FAULT,
             f"region '{strange[0]}' is not calibrated; run 'edge-inspector calibrate' again",
         )
     limit = calibration.threshold if calibration else RULES_THRESHOLD
-    judged = [_judge(found, scales, limit) for found in evidence]
-    for region in judged:
-        if not math.isfinite(region.score):
+    regions: dict[str, list[_Judged]] = {}
+    for found in evidence:
+        judged = _judge(found, scales, limit)
+        if not math.isfinite(judged.score):
             return uninspected(
-                Reason.MODEL_FAULT, f"region '{region.name}' scored {region.score}, not a number"
+                Reason.MODEL_FAULT, f"region '{found.region}' scored {judged.score}, not a number"
             )
-    return _unite(judged, evidence, limit)
+        regions.setdefault(found.region, []).append(judged)
+    return _unite([_fuse(parts) for parts in regions.values()])
 
 
 def uninspected(reason: Reason, detail: str) -> Inspection:
@@ -69,44 +101,72 @@ def normalise(raw: float, scale: Scale) -> float:
     return (raw - scale.center) / scale.spread
 
 
-def _judge(found: Evidence, scales: Mapping[str, Scale], limit: float) -> RegionVerdict:
+def scale_key(region: str, kind: EvidenceKind) -> str:
+    """Name under which `calibration.regions` keeps the scale of one kind of evidence."""
+    return region if kind == "engine" else f"{region} rules"
+
+
+def _judge(found: Evidence, scales: Mapping[str, Scale], limit: float) -> _Judged:
     raw = found.score.anomaly_score
-    if found.by_rules:
-        score, limit = raw, RULES_THRESHOLD
-    else:
-        score = normalise(raw, scales[found.region])
-    failed = not score < limit
-    return RegionVerdict(
-        name=found.region,
+    scale = scales.get(scale_key(found.region, found.kind))
+    if scale is None:
+        return _Judged(found, raw, RULES_THRESHOLD, RULES_THRESHOLD)
+    raw_limit = scale.center + limit * scale.spread
+    return _Judged(found, normalise(raw, scale), limit, raw_limit)
+
+
+def _fuse(parts: Sequence[_Judged]) -> tuple[RegionVerdict, _Judged]:
+    """The region's verdict, and the evidence that decided it."""
+    ordered = sorted(parts, key=lambda part: part.weight, reverse=True)
+    decisive = ordered[-1 if parts[0].found.fuse == "both" else 0]
+    failed = decisive.spoke
+    speakers = [part for part in ordered if part.spoke] if failed else []
+    worded = next((part for part in speakers if part.found.score.detail), decisive)
+    named = [part.found.score.defect_class for part in speakers if part.found.score.defect_class]
+    by_kind = {p.found.kind == "engine": round(p.score, 4) for p in parts if len(parts) > 1}
+    region = RegionVerdict(
+        name=decisive.found.region,
         outcome=Outcome.FAIL if failed else Outcome.PASS,
-        score=round(score, 4),
-        defect_class=(found.score.defect_class or UNKNOWN) if failed else None,
-        box=found.box if failed else None,
+        score=round(decisive.score, 4),
+        defect_class=[*named, UNKNOWN][0] if failed else None,
+        box=worded.found.box if failed else None,
+        spoke="+".join(part.found.kind for part in speakers),
+        detail=_measured(worded) if failed else "",
+        engine_score=by_kind.get(True),
+        rules_score=by_kind.get(False),
     )
+    return region, decisive
 
 
-def _unite(
-    judged: Sequence[RegionVerdict], evidence: Sequence[Evidence], limit: float
-) -> Inspection:
-    def excess(index: int) -> float:
-        return judged[index].score - (RULES_THRESHOLD if evidence[index].by_rules else limit)
-
-    worst = max(range(len(judged)), key=lambda i: (severity(judged[i].outcome), excess(i)))
-    region = judged[worst]
+def _unite(judged: Sequence[tuple[RegionVerdict, _Judged]]) -> Inspection:
+    region, decisive = max(judged, key=lambda one: one[1].weight)
     return Inspection(
         outcome=region.outcome,
         defect_class=region.defect_class,
         anomaly_score=region.score,
-        threshold=RULES_THRESHOLD if evidence[worst].by_rules else limit,
-        detail="" if region.outcome is Outcome.PASS else _sentence(region, evidence[worst]),
-        regions=tuple(judged),
+        threshold=decisive.limit,
+        detail="" if region.outcome is Outcome.PASS else _sentence(region),
+        regions=tuple(one for one, _ in judged),
     )
 
 
-def _sentence(region: RegionVerdict, found: Evidence) -> str:
+def _measured(part: _Judged) -> str:
+    """What was measured, with the limit in force in the same unit."""
+    score = part.found.score
+    if not score.detail or score.limit is None:
+        return score.detail
+    at_zero, at_one = score.limit
+    limit = at_zero + (at_one - at_zero) * part.raw_limit
+    return f"{score.detail} (limit learned {limit:.3g})"
+
+
+def _sentence(region: RegionVerdict) -> str:
     place = f" at x {region.box[0]}, y {region.box[1]}" if region.box else ""
     size = f", {region.box[2]} x {region.box[3]} px" if region.box else ""
-    source = "rules" if found.by_rules else "engine"
-    return (
-        f"{source}: {region.defect_class} in '{region.name}'{place}{size}, score {region.score:g}"
-    )
+    what = f"{region.name} {region.detail}"
+    if not region.detail:
+        what = f"{region.defect_class} in '{region.name}'"
+    both = ""
+    if region.engine_score is not None:
+        both = f" (engine {region.engine_score:g}, rules {region.rules_score:g})"
+    return f"{region.spoke}: {what}{place}{size}, score {region.score:g}{both}"

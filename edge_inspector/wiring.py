@@ -123,8 +123,10 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
 
 
 def evidence(path: Path, recipe: Recipe) -> str:
-    """What a verdict rests on: a digest over the recipe and the manifests of its engines."""
+    """What a verdict rests on: a digest over the recipe, its rules and its engines' manifests."""
     digest = hashlib.sha256(path.read_bytes())
+    for file in recipe.rules.values():
+        digest.update(file.read_bytes() if file.exists() else b"")
     for folder in recipe.engines.values():
         manifest = folder / "manifest.toml"
         digest.update(manifest.read_bytes() if manifest.exists() else b"")

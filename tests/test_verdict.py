@@ -23,10 +23,14 @@ def calibration(threshold=3.0, **regions):
     )
 
 
-def found(region, raw, *, rules=False, defect_class=None):
-    return Evidence(
-        region, Score(raw, defect_class=defect_class, box=(1, 2, 3, 4)), (5, 6, 7, 8), rules
-    )
+def found(region, raw, *, kind="engine", fuse="either", defect_class=None, **words):
+    score = Score(raw, defect_class=defect_class, box=(1, 2, 3, 4), **words)
+    return Evidence(region, score, (5, 6, 7, 8), kind, fuse)
+
+
+def tools(region, raw, fuse="either"):
+    words = {"detail": "row 5 col 3: ball 0.31 mm off its place", "limit": (0.0, 0.12)}
+    return found(region, raw, kind="tools", fuse=fuse, defect_class="position", **words)
 
 
 def test_a_score_below_the_threshold_passes_and_one_at_it_fails():
@@ -48,13 +52,13 @@ def test_a_defect_without_a_name_is_unknown():
 
 
 def test_rules_reject_from_one_on_without_calibration():
-    assert decide([found("a", 0.99, rules=True)], None).outcome is Outcome.PASS
-    answer = decide([found("a", 1.0, rules=True, defect_class="missing")], None)
+    assert decide([found("a", 0.99, kind="rules")], None).outcome is Outcome.PASS
+    answer = decide([found("a", 1.0, kind="rules", defect_class="missing")], None)
     assert (answer.outcome, answer.defect_class) == (Outcome.FAIL, "missing")
 
 
 def test_a_failing_rule_beside_a_passing_engine_fails_the_frame():
-    answer = decide([found("a", 0.0), found("r", 1.2, rules=True)], calibration(9.0, a=(0, 1)))
+    answer = decide([found("a", 0.0), found("r", 1.2, kind="rules")], calibration(9.0, a=(0, 1)))
     assert (answer.outcome, answer.threshold) == (Outcome.FAIL, 1.0)
 
 
@@ -80,6 +84,61 @@ def test_pass_means_that_every_region_is_finite_and_below_the_threshold(raws):
     limits = calibration(3.0, **{f"r{i}": (0.0, 1.0) for i in range(len(raws))})
     passed = decide(evidence, limits).outcome is Outcome.PASS
     assert passed == all(math.isfinite(raw) and raw < 3.0 for raw in raws)
+
+
+def test_tools_say_what_they_measured_and_the_limit_they_learned():
+    answer = decide([tools("U12", 2.6)], None)
+    assert answer.detail == (
+        "tools: U12 row 5 col 3: ball 0.31 mm off its place (limit learned 0.12) at x 5, y 6, "
+        "7 x 8 px, score 2.6"
+    )
+    assert (answer.threshold, answer.defect_class) == (1.0, "position")
+    assert answer.regions[0].spoke == "tools"
+
+
+def test_calibrated_tools_share_the_threshold_and_name_the_limit_in_force():
+    limits = calibration(4.0, **{"a": (0.0, 1.0), "a rules": (0.5, 0.25)})
+    passed = decide([found("a", 0.0), tools("a", 1.49)], limits)
+    failed = decide([found("a", 0.0), tools("a", 1.5)], limits)
+    assert (passed.outcome, passed.regions[0].spoke) == (Outcome.PASS, "")
+    assert (failed.outcome, failed.anomaly_score, failed.threshold) == (Outcome.FAIL, 4.0, 4.0)
+    assert "(limit learned 0.18)" in failed.detail
+
+
+@pytest.mark.parametrize(
+    ("fuse", "engine", "measured", "outcome", "score", "spoke"),
+    [
+        ("either", 1.0, 0.5, "pass", 1.0, ""),
+        ("either", 5.0, 0.5, "fail", 5.0, "engine"),
+        ("either", 1.0, 5.5, "fail", 5.5, "tools"),
+        ("either", 7.0, 5.5, "fail", 7.0, "engine+tools"),
+        ("both", 5.0, 0.5, "pass", 0.5, ""),
+        ("both", 1.0, 5.5, "pass", 1.0, ""),
+        ("both", 7.0, 5.5, "fail", 5.5, "engine+tools"),
+    ],
+)
+def test_the_recipe_says_whether_either_or_both_must_speak(
+    fuse, engine, measured, outcome, score, spoke
+):
+    limits = calibration(3.0, **{"a": (0.0, 1.0), "a rules": (0.0, 1.0)})
+    answer = decide([found("a", engine, fuse=fuse), tools("a", measured, fuse)], limits)
+    (region,) = answer.regions
+    assert (region.outcome.value, region.score, region.spoke) == (outcome, score, spoke)
+    assert (region.engine_score, region.rules_score) == (engine, measured)
+    assert (answer.outcome, answer.anomaly_score) == (region.outcome, score)
+    assert ("off its place" in answer.detail) == ("tools" in spoke)
+    assert (f"(engine {engine:g}, rules {measured:g})" in answer.detail) == bool(spoke)
+
+
+def test_a_region_of_one_kind_of_evidence_says_nothing_of_another():
+    (region,) = decide([found("a", 1.0)], calibration(3.0, a=(0.0, 1.0))).regions
+    assert (region.engine_score, region.rules_score, region.detail) == (None, None, "")
+
+
+def test_one_part_of_the_evidence_that_is_no_number_lets_nothing_through():
+    limits = calibration(3.0, **{"a": (0.0, 1.0), "a rules": (0.0, 1.0)})
+    answer = decide([found("a", 0.0, fuse="both"), tools("a", math.nan, "both")], limits)
+    assert (answer.outcome, answer.reason) == (Outcome.UNINSPECTED, Reason.MODEL_FAULT)
 
 
 def test_fail_wins_over_uninspected_and_that_over_pass():

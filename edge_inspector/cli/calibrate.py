@@ -15,6 +15,7 @@ from edge_inspector.bundle import open_engine
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.inspector import open_inspector
 from edge_inspector.recipe import Calibration, load_recipe
+from edge_inspector.rules import rules_digest
 from edge_inspector.studies.calibrate import Calibrated, calibrate, units_needed
 from edge_inspector.studies.calibrate_quality import (
     frame_quality,
@@ -26,6 +27,7 @@ from edge_inspector.studies.calibrate_recipe import (
     Evidence,
     collect,
     engine_evidence,
+    fused,
     good_units,
     one_region_recipe,
     recipe_evidence,
@@ -81,8 +83,11 @@ def _recipe(
         recipe, backends=args.backend or BACKENDS, threads=args.threads
     ) as inspector:
         collected = _collect(units, recipe_evidence(inspector))
-        found = _calibrate(args, collected)
-        table = found.document(args.overkill, args.confidence, inspector.backend, digests)
+        found = _calibrate(args, collected, fused(recipe))
+        backend = inspector.backend or "opencv"
+        judging = {region.rules for region in recipe.regions if region.rules is not None}
+        rules = {name: rules_digest(recipe.rules[name]) for name in sorted(judging)}
+        table = found.document(args.overkill, args.confidence, backend, digests, rules)
     write_calibration(args.target, table)
     return collected, found, table
 
@@ -155,8 +160,10 @@ def _collect(units: Sequence[Sequence[Item]], evidence: Evidence) -> Collected:
         return collect(units, evidence, lambda done, _: progress.update(task, completed=done))
 
 
-def _calibrate(args: argparse.Namespace, collected: Collected) -> Calibrated:
-    found = calibrate(collected.scores, collected.names, args.overkill, args.confidence)
+def _calibrate(
+    args: argparse.Namespace, collected: Collected, both: Sequence[str] = ()
+) -> Calibrated:
+    found = calibrate(collected.scores, collected.names, args.overkill, args.confidence, both)
     if args.strict and found.provisional:
         raise DataError(
             f"{found.units} good units promise {found.promised_overkill:.2%} overkill; "

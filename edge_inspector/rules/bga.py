@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.errors import Uninspectable
-from edge_inspector.records import Box, Crop, Pixels, Reason, Score
+from edge_inspector.records import Box, Crop, EvidenceKind, Pixels, Reason, Score
 from edge_inspector.rules.balls import BallGauge, Balls
 from edge_inspector.rules.body import Body, BodyGauge
 from edge_inspector.rules.parameters import RuleParameters
@@ -31,6 +31,8 @@ class Violation:
 
 class RuleScorer:
     """Scores crops by the rules; a score of 1 or more is a reject. Takes uint8 (h, w) or (h, w, 1)."""
+
+    kind: EvidenceKind = "rules"
 
     def __init__(self, rules: RuleParameters) -> None:
         side = rules.body.crop_side_px

@@ -13,7 +13,7 @@ import numpy as np
 import tomlkit
 from numpy.typing import NDArray
 
-from edge_inspector.crops import fit
+from edge_inspector.crops import expand_region, fit
 from edge_inspector.documents import parse_toml, read_toml, validate
 from edge_inspector.errors import DataError, Misuse, Uninspectable
 from edge_inspector.inspector import Inspector
@@ -22,6 +22,7 @@ from edge_inspector.records import Crop, Frame, FrameHead, FrameKey, Roi
 from edge_inspector.studies.dataset import Item, is_good, read_image
 from edge_inspector.studies.evaluate import Target, Tick
 from edge_inspector.studies.recipe_text import replace_text
+from edge_inspector.verdict import scale_key
 
 Evidence = Callable[[NDArray[Any], str], dict[str, float]]
 """Pixels of a frame and its camera to the raw score of each region; may raise `Uninspectable`."""
@@ -84,17 +85,15 @@ def collect(units: Sequence[Sequence[Item]], evidence: Evidence, tick: Tick) -> 
 
 
 def recipe_evidence(inspector: Inspector) -> Evidence:
-    """Raw scores of the regions that an engine judges; rules bring their own threshold."""
-    by_engine = {
-        roi.name
-        for groups in inspector.groups.values()
-        for group in groups
-        if not group.by_rules
-        for roi in group.rois
-    }
-    if not by_engine:
+    """
+    Raw scores by the keys of `calibration.regions`: of engines, and of rules and tools beside them.
+
+    Rules alone bring their own threshold; tools may, or may be calibrated.
+    """
+    kinds = {group.kind for groups in inspector.groups.values() for group in groups}
+    if not kinds - {"rules"}:
         raise Misuse(
-            f"recipe '{inspector.recipe.product}' has no region with an engine; "
+            f"recipe '{inspector.recipe.product}' has no region with an engine or tools; "
             "rules need no calibration"
         )
     first = inspector.recipe.cameras[0]
@@ -105,12 +104,17 @@ def recipe_evidence(inspector: Inspector) -> Evidence:
             reason = seen.inspection.reason
             raise Uninspectable(reason.value if reason else "", seen.inspection.detail)
         return {
-            crop.roi.name: score.anomaly_score
-            for crop, score in zip(seen.crops, seen.scores, strict=True)
-            if crop.roi.name in by_engine
+            scale_key(crop.roi.name, kind): score.anomaly_score
+            for crop, score, kind in zip(seen.crops, seen.scores, seen.kinds, strict=True)
         }
 
     return evidence
+
+
+def fused(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the regions that fail only where their engine and their rules both say so."""
+    regions = (region for region in recipe.regions if region.fuse == "both")
+    return tuple(roi.name for region in regions for roi in expand_region(region))
 
 
 def engine_evidence(target: Target) -> Evidence:

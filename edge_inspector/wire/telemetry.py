@@ -92,9 +92,7 @@ def note(row: Committed) -> VerdictNote:
         defect_class=v.defect_class,
         anomaly_score=v.anomaly_score,
         threshold=v.threshold,
-        rois=tuple(
-            msgspec.convert(r, RegionNote, from_attributes=True) for r in v.regions
-        ),
+        rois=tuple(msgspec.convert(r, RegionNote, from_attributes=True) for r in v.regions),
         baseline=v.baseline,
         latency_us=max(0, settled_ns - v.time_zero_ns) // 1000,
         time_zero_mono_ns=v.time_zero_ns,

@@ -140,3 +140,26 @@ def test_verdicts_of_the_units_calibrated_with_agree_with_the_threshold() -> Non
         ]
         failed = decide(evidence, table).outcome is Outcome.FAIL
         assert failed == (unit_score >= found.threshold)
+
+
+def test_a_region_fused_by_both_counts_with_the_smaller_of_its_two_scores():
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(400, 2))
+    names = ("a", "a rules")
+    either = calibrate(scores, names, 0.05)
+    both = calibrate(scores, names, 0.05, both=("a",))
+    normalised = (scores - [both.regions[n].center for n in names]) / [
+        both.regions[n].spread for n in names
+    ]
+    assert np.allclose(both.unit_scores, normalised.min(axis=1))
+    assert np.allclose(either.unit_scores, normalised.max(axis=1))
+    assert both.threshold < either.threshold
+
+
+def test_rules_that_measure_nothing_on_most_units_keep_a_spread_that_leaves_engines_sharp():
+    rng = np.random.default_rng(4)
+    engine = rng.normal(size=500)
+    rules = np.where(rng.random(500) < 0.15, rng.uniform(0, 1, 500), 0.0)
+    alone = calibrate(engine[:, None], ("a",), 0.01).threshold
+    together = calibrate(np.stack([engine, rules], 1), ("a", "a rules"), 0.01).threshold
+    assert together < 2 * alone

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_inspector.errors import DataError, DocumentError, Misuse, Uninspectable
-from edge_inspector.inspector import Group, Inspector, open_inspector
+from edge_inspector.groups import Group
+from edge_inspector.inspector import Inspector, open_inspector
 from edge_inspector.recipe import Calibration, Recipe, Region, Scale, load_recipe
 from edge_inspector.records import Roi
 from edge_inspector.rules.bga import RuleScorer
@@ -132,7 +133,7 @@ def test_recipe_of_rules_alone_needs_no_calibration() -> None:
         regions=(Region(name="package", rect=(0, 0, 256, 256), rules="bga"),),
     )
     roi = Roi("package", "main", (0, 0, 256, 256))
-    group = Group(RuleScorer(load_rules(RULES)), (roi,), by_rules=True)
+    group = Group(RuleScorer(load_rules(RULES)), (roi,), "rules")
     with pytest.raises(Misuse, match="need no calibration"):
         recipe_evidence(Inspector(recipe, {"main": (group,)}, {}))
 

@@ -24,7 +24,19 @@ def committed(vseq=12, **keys):
         "defect_class": "missing",
         "anomaly_score": 4.5,
         "threshold": 3.0,
-        "regions": (RegionVerdict("r1", Outcome.FAIL, 4.5, "missing", (1, 2, 3, 4)),),
+        "regions": (
+            RegionVerdict(
+                "r1",
+                Outcome.FAIL,
+                4.5,
+                "missing",
+                (1, 2, 3, 4),
+                "tools",
+                "blob 7 missing",
+                1.5,
+                4.5,
+            ),
+        ),
         "baseline": Baseline(Outcome.PASS, score=0.5),
         "engine": "bga/1",
         "time_zero_ns": 100 * MS,
@@ -55,6 +67,10 @@ def test_the_json_has_the_keys_of_the_protocol():
             "score": 4.5,
             "defect_class": "missing",
             "box": [1, 2, 3, 4],
+            "spoke": "tools",
+            "detail": "blob 7 missing",
+            "engine_score": 1.5,
+            "rules_score": 4.5,
         }
     ]
     assert (said["latency_us"], said["deadline_met"]) == (12_000, True)
