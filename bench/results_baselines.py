@@ -15,7 +15,8 @@ import numpy as np
 from edge_inspector import clock
 from edge_inspector.manifest import Input
 from edge_inspector.studies import metrics
-from edge_inspector.studies.dataset import Item, is_good, load_crop, read_image, read_items
+from edge_inspector.studies.baselines import colour_distance, look
+from edge_inspector.studies.dataset import Item, is_good, load_crop, read_items
 from edge_inspector.studies.evaluate import Scored, figures, write_scores
 
 Score = Callable[[Item], float]
@@ -30,21 +31,13 @@ def reject_all(train: Sequence[Item]) -> Score:
 
 def area(train: Sequence[Item]) -> Score:
     """Pixels of the image as stored."""
-    return lambda item: float(np.prod(read_image(item.path).shape[:2]))
+    return lambda item: look(item).area
 
 
 def colour(train: Sequence[Item]) -> Score:
     """Mahalanobis distance of the mean BGR from that of good training images."""
-    known = np.array([_mean_colour(item) for item in train])
-    middle = np.median(known, axis=0)
-    # 1/12 is the variance of rounding to a grey level: it keeps grey images invertible.
-    precision = np.linalg.inv(np.cov(known.T, bias=True) + np.eye(3) / 12)
-
-    def score(item: Item) -> float:
-        away = _mean_colour(item) - middle
-        return float(away @ precision @ away)
-
-    return score
+    distance = colour_distance([look(item).colour for item in train])
+    return lambda item: distance(look(item).colour)
 
 
 def nearest(train: Sequence[Item]) -> Score:
@@ -96,12 +89,6 @@ def _scored(items: Sequence[Item], score: Score) -> Scored:
         scored.times_ms.append((clock.now_ns() - begun) / clock.NS_PER_MS)
         scored.items.append(item)
     return scored
-
-
-def _mean_colour(item: Item) -> np.ndarray:
-    pixels = read_image(item.path)
-    planes = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)[:, :3].mean(axis=0)
-    return np.broadcast_to(planes, 3)
 
 
 def _standardised(item: Item) -> np.ndarray:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_inspector.errors import Misuse
+from edge_inspector.studies.baselines import baselines
 from edge_inspector.studies.dataset import SPLITS, read_items
-from edge_inspector.studies.evaluate import baselines, evaluate, open_target
+from edge_inspector.studies.evaluate import evaluate, open_target
 from edge_inspector.studies.metrics import rounded
 from edge_inspector.studies.ramps import RAMPS, ramps
 

@@ -29,7 +29,7 @@ from edge_inspector.rules.bga import RuleScorer
 from edge_inspector.rules.parameters import load_rules
 from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.studies import metrics
-from edge_inspector.studies.dataset import Item, is_good, load_crops, read_image
+from edge_inspector.studies.dataset import Item, is_good, load_crops
 from edge_inspector.studies.metrics import Floats
 
 OVERKILLS = ("0.001", "0.005", "0.01")
@@ -199,30 +199,6 @@ def figures(scored: Scored, threshold: float) -> dict[str, Any]:
     }
 
 
-def baselines(items: Sequence[Item], split: str) -> dict[str, float]:
-    """
-    AUROC of what must not tell: image area, shorter side, and mean colour.
-
-    Colour is the distance of an image's mean BGR from the median of the training split's good
-    images, in their own spread (Mahalanobis): plain distance hides what their colour tells.
-    """
-    training = [_plain(i)[2] for i in items if i.split == "train" and is_good(i.label)]
-    tested = [item for item in items if item.split == split]
-    if not training or not tested:
-        raise DataError(f"baselines need good images in 'train' and images in '{split}'")
-    middle = np.median(np.array(training), axis=0)
-    # 1/12 is the variance of rounding to a grey level: it keeps grey and few images invertible.
-    precision = np.linalg.inv(np.cov(np.array(training).T, bias=True) + np.eye(3) / 12)
-    plain = [_plain(item) for item in tested]
-    away = np.array([colour for _, _, colour in plain]) - middle
-    bad = [not is_good(item.label) for item in tested]
-    return {
-        "area_auroc": metrics.auroc([area for area, _, _ in plain], bad),
-        "min_side_auroc": metrics.auroc([side for _, side, _ in plain], bad),
-        "colour_auroc": metrics.auroc(((away @ precision) * away).sum(axis=1), bad),
-    }
-
-
 def _recalls(scored: Scored, held_out: Scored) -> dict[str, Any]:
     report = {}
     for text in OVERKILLS if held_out.good_values.size else ():
@@ -255,13 +231,6 @@ def _classes(scored: Scored) -> list[tuple[str, np.ndarray[Any, np.dtype[np.bool
 
 def _interval(events: int, trials: int) -> list[float]:
     return list(metrics.interval(events, trials)) if trials else [math.nan, math.nan]
-
-
-def _plain(item: Item) -> tuple[float, float, tuple[float, ...]]:
-    pixels = read_image(item.path)
-    height, width = pixels.shape[:2]
-    mean = np.broadcast_to(pixels.reshape(height * width, -1).mean(axis=0), 3)
-    return float(height * width), float(min(height, width)), tuple(mean.tolist())
 
 
 def _splits(items: Sequence[Item]) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edge_inspector.errors import DataError, DocumentError, ParityError
+from edge_inspector.studies.baselines import baselines
 from edge_inspector.studies.dataset import Item
-from edge_inspector.studies.evaluate import baselines, evaluate, open_target
+from edge_inspector.studies.evaluate import evaluate, open_target
 
 
 def _images(folder: Path, split: str, label: str, count: int, spot: int) -> list[Item]:
