@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class SimulatedUnit:
 
 class LinePlayer:
     """
-    Units from a seed, the same ones each time.
+    Ball grids from a seed, the same ones each time.
 
     With `pool` only that many different frames are drawn, for load generators: what is measured
     then is the inspection, not the drawing.
@@ -43,9 +43,10 @@ class LinePlayer:
         *,
         pool: int = 0,
         variation: Variation = NORMAL,
+        known: Collection[str] = DEFECTS,
     ) -> None:
-        if unknown := [kind for kind in kinds if kind not in DEFECTS]:
-            raise Misuse(f"unknown defect '{unknown[0]}'; known: {', '.join(DEFECTS)}")
+        if unknown := [kind for kind in kinds if kind not in known]:
+            raise Misuse(f"unknown defect '{unknown[0]}'; known: {', '.join(known)}")
         if not 0 <= defect_rate <= 1:
             raise Misuse(f"defect rate {defect_rate}; it lies within 0 and 1")
         self._seed = seed
@@ -70,4 +71,7 @@ class LinePlayer:
         rng = np.random.default_rng([self._seed, number])
         defective = bool(self._kinds) and rng.random() < self._defect_rate
         kind = str(rng.choice(self._kinds)) if defective else GOOD
+        return self._compose(rng, kind)
+
+    def _compose(self, rng: np.random.Generator, kind: str) -> Composed:
         return compose(package.parts(), rng, self._variation, kind)
