@@ -43,6 +43,7 @@ from edge_inspector.records import (
 )
 from edge_inspector.rules import rules_digest
 from edge_inspector.scorers.anomaly import AnomalyScorer
+from edge_inspector.shadow import Shadow
 from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, uninspected
 
 RULES = "edge_inspector.rules:open_rules"
@@ -68,6 +69,7 @@ class Inspector:
     """By camera."""
     aligners: Mapping[str, Aligner]
     baseline: Scorer | None = None
+    shadow: Shadow | None = None
     engine: str = ""
     """Digest over the engines, the first 16 hex digits of each."""
     backend: str = ""
@@ -117,8 +119,10 @@ class Inspector:
             tuple(group.kind for group, crops, _ in scored for _ in crops),
         )
 
-    def watch(self, frame: Frame, inspection: Inspection) -> Inspection:
-        """`inspection` with what the rules say of the same regions beside it, where the recipe asks."""
+    def watch(self, frame: Frame, inspection: Inspection, due_ns: int | None = None) -> Inspection:
+        """`inspection` with what the recipe's rules and shadow say of the frame; due at `due_ns`."""
+        if self.shadow is not None:
+            inspection = self.shadow.beside(frame, inspection, due_ns)
         if self.baseline is None:
             return inspection
         started = clock.now_ns()
@@ -247,11 +251,19 @@ def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStac
         groups=group_regions(recipe, scorers, square, rules),
         aligners={c: open_alignment(spec) for c, spec in recipe.alignment.items()},
         baseline=rules[recipe.baseline] if recipe.baseline else None,
+        shadow=Shadow(_open(_alone(recipe.shadow), backends, threads, stack))
+        if recipe.shadow
+        else None,
         engine="-".join(digests),
         backend=backend,
         challenges=tuple(challenges),
         codes=open_codes(recipe),
     )
+
+
+def _alone(path: Path) -> Recipe:
+    """A recipe beside which nothing watches."""
+    return load_recipe(path).model_copy(update={"shadow": None, "baseline": None})
 
 
 def _same_engine(recipe: Recipe, name: str, digest: str) -> None:

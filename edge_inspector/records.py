@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 import zlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-"""x, y, width, height in px of the frame."""
+from edge_inspector.records_crops import Box as Box
+from edge_inspector.records_crops import Crop as Crop
+from edge_inspector.records_crops import EvidenceKind as EvidenceKind
+from edge_inspector.records_crops import Pixels as Pixels
+from edge_inspector.records_crops import Pose as Pose
+from edge_inspector.records_crops import Roi as Roi
+from edge_inspector.records_crops import Score as Score
 
 
 class Outcome(str, enum.Enum):
@@ -44,6 +47,13 @@ class FrameKey(msgspec.Struct, frozen=True, array_like=True):
     source: str
     epoch: str
     seq: int
+
+
+def unit_key(station: str, run: int, trigger_id: int | None, unit_id: str | None) -> str:
+    """Names a unit by trigger id, else unit id; empty where it has neither."""
+    if trigger_id is not None:
+        return f"t:{station}/{run}/{trigger_id}"
+    return f"u:{station}/{unit_id}" if unit_id is not None else ""
 
 
 class Baseline(msgspec.Struct, frozen=True):
@@ -107,11 +117,8 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unit_key(self) -> str:
         """The unit this frame shows: by trigger id, else unit id, else the frame alone."""
-        if self.trigger_id is not None:
-            return f"t:{self.station}/{self.run}/{self.trigger_id}"
-        if self.unit_id is not None:
-            return f"u:{self.station}/{self.unit_id}"
-        return f"f:{self.key.source}/{self.key.epoch}/{self.key.seq}"
+        named = unit_key(self.station, self.run, self.trigger_id, self.unit_id)
+        return named or f"f:{self.key.source}/{self.key.epoch}/{self.key.seq}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,70 +127,6 @@ class Frame:
 
     head: FrameHead
     pixels: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Pose:
-    """
-    Where the product lies: reference px to frame px, `frame = scale * R(angle) @ ref + (dx, dy)`.
-
-    `angle_deg` turns counter-clockwise on the screen with y pointing down being negative sine,
-    as in `cv2.getRotationMatrix2D`; `score` in 0..1 is how well the alignment was found.
-    """
-
-    dx: float = 0.0
-    dy: float = 0.0
-    angle_deg: float = 0.0
-    scale: float = 1.0
-    score: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Roi:
-    """
-    A named area of the product in reference px, already expanded from any grid.
-
-    `mask` is uint8 (h, w) of the area, 255 where pixels are not to be judged, or None.
-    """
-
-    name: str
-    camera: str
-    box: Box
-    mask: Pixels | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Crop:
-    """Pixels of one region in one frame, resized to what the engine takes: (h, w) or (h, w, 3)."""
-
-    roi: Roi
-    pixels: Pixels
-    frame_box: Box
-    """Upright box in the frame that the crop came from, for locations and pictures."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """
-    The evidence for one crop: higher is worse.
-
-    `anomaly_map` is uint8 of any size and covers the crop; `box` is the most suspicious place in
-    crop px; `defect_class` and `probability` are set by what can name a defect, else None.
-    `detail` is what was measured, in words, and `limit` the values in its unit at the raw scores 0
-    and 1, so that a verdict can say which limit is in force.
-    """
-
-    anomaly_score: float
-    anomaly_map: Pixels | None = None
-    box: Box | None = None
-    defect_class: str | None = None
-    probability: float | None = None
-    detail: str = ""
-    limit: tuple[float, float] | None = None
-
-
-EvidenceKind = Literal["engine", "tools", "rules"]
-"""Where evidence comes from: a network, tools with learned limits, rules with preset ones."""
 
 
 class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
