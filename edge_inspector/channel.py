@@ -95,7 +95,7 @@ class Remark(msgspec.Struct, frozen=True, tag=True):
     detail: str
 
 
-class Kept(msgspec.Struct, frozen=True, tag=True):
+class KeepPicture(msgspec.Struct, frozen=True, tag=True):
     """Core to worker: if you still have the picture of this unit, keep it."""
 
     unit_key: str
@@ -141,6 +141,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     refused: bool = False
 
 
+class Recheck(msgspec.Struct, frozen=True, tag=True):
+    """Core to worker: judge the golden samples again, when no job waits."""
+
+
+class Rechecked(msgspec.Struct, frozen=True, tag=True):
+    """Worker to core: how the golden samples were judged; `halted` while nothing may pass."""
+
+    detail: str
+    halted: bool
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Core to child: finish what is in hand and leave."""
 
@@ -148,7 +159,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 Message = (
     Grant | Arrived | Answer | Job | Done | Ready | Alive | Failed | Stop
     | Pulse | Row | RunBegan | RunWanted | ExpectWanted | Acked
-    | IncumbentSaid | Remark | Kept
+    | IncumbentSaid | Remark | KeepPicture | Recheck | Rechecked
 )  # fmt: skip
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Message)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from edge_inspector import clock
-from edge_inspector.channel import Job
+from edge_inspector.channel import Job, Message
 from edge_inspector.children import Child
 from edge_inspector.records import FrameHead, FrameKey
 
@@ -54,6 +54,11 @@ class Pool:
             return False
         self._jobs[worker][head.key] = job
         return True
+
+    def tell(self, message: Message) -> None:
+        """Say something to every ready worker; one whose line is full misses it."""
+        for worker in self._ready:
+            worker.send(message)
 
     def answered(self, worker: Child, key: FrameKey) -> bool:
         """A worker gave a frame back; False when it did not hold it."""

@@ -18,11 +18,23 @@ import msgspec
 import xxhash
 
 from edge_inspector import clock, process
-from edge_inspector.channel import Alive, Channel, Done, Failed, Job, Ready, Stop, WorkerConfig
+from edge_inspector.channel import (
+    Alive,
+    Channel,
+    Done,
+    Failed,
+    Job,
+    KeepPicture,
+    Ready,
+    Recheck,
+    Stop,
+    WorkerConfig,
+)
 from edge_inspector.errors import Breakage, EdgeInspectorError, EngineRefused, Misuse, Uninspectable
 from edge_inspector.failpoints import passing
+from edge_inspector.golden import Goldens
 from edge_inspector.inspector import Inspector, Seen, open_inspector
-from edge_inspector.records import Frame, Outcome, Reason
+from edge_inspector.records import Frame, Reason
 from edge_inspector.sinks.archive import RejectArchive
 from edge_inspector.slots import Slots
 from edge_inspector.verdict import uninspected
@@ -52,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
                 )
             )
             inspector.warm_up()
+            goldens = Goldens(inspector)
+            goldens.replay()
             archive = open_archive(config)
         except EdgeInspectorError as error:
             line.send(Failed(str(error), refused=isinstance(error, (Misuse, EngineRefused))))
@@ -62,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         gc.collect()
         gc.freeze()
         line.send(Ready(f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"))
-        serve(line, inspector, slots, archive, config.max_pixels)
+        if inspector.recipe.golden:
+            line.send(goldens.report())
+        serve(line, inspector, slots, archive, config.max_pixels, goldens)
     return 0
 
 
@@ -71,7 +87,7 @@ def open_archive(config: WorkerConfig) -> RejectArchive | None:
     if config.archive is None:
         return None
     try:
-        return RejectArchive(Path(config.archive), config.archive_quota_mib)
+        return RejectArchive(Path(config.archive), config.archive_quota_mib, observe=config.observe)
     except OSError as error:
         raise Breakage(
             f"archive {config.archive}: {error.strerror}; give archive.path a writable folder"
@@ -84,21 +100,31 @@ def serve(
     slots: Slots,
     archive: RejectArchive | None,
     max_pixels: int,
+    goldens: Goldens | None = None,
 ) -> None:
-    """Answer jobs in order until the line closes or says stop."""
+    """Answer jobs in order until the line closes or says stop; golden samples when none waits."""
+    goldens = goldens or Goldens(inspector)
     with Beat(line) as beat:
         while (message := line.receive()) is not None and not isinstance(message, Stop):
-            if not isinstance(message, Job):
-                continue
-            beat.busy_until_ns = message.deadline_ns
-            passing("worker.inspecting")
-            seen = inspect_slot(inspector, slots, message, max_pixels)
-            passing("worker.inspected")
-            beat.busy_until_ns = None
-            if archive is not None and seen.inspection.outcome is not Outcome.PASS:
-                archive.add(message.head, seen.inspection, seen.crops, seen.scores)
-            if not line.send(Done(message.head, seen.inspection)):
-                return
+            if isinstance(message, KeepPicture) and archive is not None:
+                archive.keep(message.unit_key)
+            elif isinstance(message, Recheck):
+                goldens.ask()
+            elif isinstance(message, Job):
+                beat.busy_until_ns = message.deadline_ns
+                passing("worker.inspecting")
+                seen = halted(goldens) or inspect_slot(inspector, slots, message, max_pixels)
+                passing("worker.inspected")
+                beat.busy_until_ns = None
+                if archive is not None:
+                    archive.see(message.head, seen.inspection, seen.crops, seen.scores)
+                line.send(Done(message.head, seen.inspection))
+            goldens.go_on(line)
+
+
+def halted(goldens: Goldens) -> Seen | None:
+    """The answer for every unit while a golden sample is judged otherwise than it is fixed to be."""
+    return Seen(uninspected(Reason.MODEL_FAULT, goldens.halt)) if goldens.halt else None
 
 
 class Beat:
@@ -142,7 +168,7 @@ def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) 
         return Seen(uninspected(Reason(reason.reason), reason.detail))
     decoded = clock.now_ns()
     seen = inspector.look(frame)
-    inspection = inspector.watch(frame, seen.inspection)
+    inspection = inspector.watch(frame, seen.inspection, job.deadline_ns)
     if xxhash.xxh3_64_intdigest(slots.view(head.slot, head.size).data) != head.digest:
         return Seen(uninspected(Reason.BAD_INPUT, "the pixels are not those that arrived"))
     stages = {"decode": (decoded - started) // 1000, **inspection.stages_us}

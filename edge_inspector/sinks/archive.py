@@ -1,6 +1,8 @@
 """
 Pictures of rejects: crop, anomaly map laid over it, and the reason; with a JSON file beside each.
 
+In observe mode also of units that passed and that the incumbent, at once or a little later, failed.
+
 Copied by the worker, which has the pixels, before it gives their slot back; written by a thread. The queue is bounded;
 what does not fit is counted, never waited for. The oldest pictures go when the quota is full.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,28 +21,65 @@ import msgspec
 import numpy as np
 
 from edge_inspector import clock
-from edge_inspector.records import Box, Crop, FrameHead, Inspection, Pixels, Score
+from edge_inspector.records import Box, Crop, FrameHead, Inspection, Outcome, Pixels, Score
 
 QUEUE = 64
+HELD = 256
+"""Units that passed whose pictures are held, and verdicts of the incumbent that came before theirs."""
 CAPTION_PX = 34
 SHOWN_PX = 256
 
 
-class RejectArchive:
-    """A folder of reject pictures, one thread, one bounded queue."""
+Picture = tuple[FrameHead, Inspection, Crop, Score]
 
-    def __init__(self, folder: Path, quota_mib: int) -> None:
+
+class RejectArchive:
+    """
+    A folder of reject pictures, one thread, one bounded queue.
+
+    With `observe` the pictures of the last units that passed are held in memory.
+    """
+
+    def __init__(self, folder: Path, quota_mib: int, *, observe: bool = False) -> None:
         self.folder = folder
         self.dropped = 0
         self.failed = 0
         self._quota_bytes = quota_mib * 1024 * 1024
-        self._queue: queue.Queue[tuple[FrameHead, Inspection, Crop, Score] | None] = queue.Queue(
-            QUEUE
-        )
+        self._queue: queue.Queue[Picture | None] = queue.Queue(QUEUE)
+        self._observe = observe
+        self._held: OrderedDict[str, list[Picture]] = OrderedDict()
+        self._wanted: deque[str] = deque(maxlen=HELD)
         folder.mkdir(parents=True, exist_ok=True)
         self._used_bytes = sum(file.stat().st_size for file in folder.iterdir())
         self._thread = threading.Thread(target=self._write_all, name="archive", daemon=True)
         self._thread.start()
+
+    def see(
+        self,
+        head: FrameHead,
+        inspection: Inspection,
+        crops: Sequence[Crop],
+        scores: Sequence[Score],
+    ) -> None:
+        """Keep the picture of a reject, and hold that of a pass while somebody may object."""
+        said = head.incumbent
+        objected = said is not None and said.outcome is Outcome.FAIL
+        if inspection.outcome is not Outcome.PASS or (
+            self._observe and (objected or head.unit_key in self._wanted)
+        ):
+            self.add(head, inspection, crops, scores)
+        elif self._observe and said is None and crops and inspection.regions:
+            picture = _worst(head, inspection, crops, scores)
+            self._held.setdefault(head.unit_key, []).append(picture)
+            if len(self._held) > HELD:
+                self._held.popitem(last=False)
+
+    def keep(self, unit_key: str) -> None:
+        """The incumbent failed this unit: its picture is kept, also where it is still to come."""
+        if unit_key not in self._held:
+            self._wanted.append(unit_key)
+        for picture in self._held.pop(unit_key, ()):
+            self._put(picture)
 
     def add(
         self,
@@ -49,22 +89,12 @@ class RejectArchive:
         scores: Sequence[Score],
     ) -> None:
         """Keep the picture of the worst region; never blocks."""
-        if not crops or not inspection.regions:
-            return
-        by_name = {region.name: region for region in inspection.regions}
-        worst = max(
-            range(len(crops)),
-            key=lambda i: (
-                by_name[crops[i].roi.name].outcome.value == "fail",
-                by_name[crops[i].roi.name].score,
-            ),
-        )
-        crop = crops[worst]
-        own = Crop(crop.roi, crop.pixels.copy(), crop.frame_box)
-        seen = scores[worst].anomaly_map
-        score = replace(scores[worst], anomaly_map=None if seen is None else seen.copy())
+        if crops and inspection.regions:
+            self._put(_worst(head, inspection, crops, scores))
+
+    def _put(self, picture: Picture) -> None:
         try:
-            self._queue.put_nowait((head, inspection, own, score))
+            self._queue.put_nowait(picture)
         except queue.Full:
             self.dropped += 1
 
@@ -100,6 +130,25 @@ class RejectArchive:
                 return
             self._used_bytes -= file.stat().st_size
             file.unlink()
+
+
+def _worst(
+    head: FrameHead, inspection: Inspection, crops: Sequence[Crop], scores: Sequence[Score]
+) -> Picture:
+    """The worst region of a frame, in memory of its own."""
+    by_name = {region.name: region for region in inspection.regions}
+    worst = max(
+        range(len(crops)),
+        key=lambda i: (
+            by_name[crops[i].roi.name].outcome.value == "fail",
+            by_name[crops[i].roi.name].score,
+        ),
+    )
+    crop = crops[worst]
+    own = Crop(crop.roi, crop.pixels.copy(), crop.frame_box)
+    seen = scores[worst].anomaly_map
+    score = replace(scores[worst], anomaly_map=None if seen is None else seen.copy())
+    return head, inspection, own, score
 
 
 def caption(head: FrameHead, inspection: Inspection) -> tuple[str, str]:
