@@ -24,7 +24,13 @@ class Line(Protocol):
     """Where the units of a simulated line go."""
 
     def send(
-        self, pixels: NDArray[Any] | bytes, unit_id: str, trigger_id: int, *, paced: bool
+        self,
+        pixels: NDArray[Any] | bytes,
+        unit_id: str,
+        trigger_id: int,
+        *,
+        paced: bool,
+        incumbent: str | None = None,
     ) -> None:
         """One unit is at the station."""
 
@@ -43,7 +49,13 @@ class PlainLine(AbstractContextManager["PlainLine"]):
             raise Breakage(f"nobody subscribed to {endpoint} within {LISTENER_MS} ms")
 
     def send(
-        self, pixels: NDArray[Any] | bytes, unit_id: str, trigger_id: int, *, paced: bool
+        self,
+        pixels: NDArray[Any] | bytes,
+        unit_id: str,
+        trigger_id: int,
+        *,
+        paced: bool,
+        incumbent: str | None = None,
     ) -> None:
         """Publish it."""
         self._publisher.send(
@@ -52,6 +64,7 @@ class PlainLine(AbstractContextManager["PlainLine"]):
             trigger_id=trigger_id,
             camera=self._camera,
             captured_ns=clock.utc_ns(),
+            incumbent=incumbent,
         )
 
     def finish(self) -> dict[str, Any]:
@@ -84,12 +97,18 @@ class AssuredLine(AbstractContextManager["AssuredLine"]):
         )
 
     def send(
-        self, pixels: NDArray[Any] | bytes, unit_id: str, trigger_id: int, *, paced: bool
+        self,
+        pixels: NDArray[Any] | bytes,
+        unit_id: str,
+        trigger_id: int,
+        *,
+        paced: bool,
+        incumbent: str | None = None,
     ) -> None:
         """Offer it; without a rate, when there is room for it."""
         while not paced and self._source.unsettled >= MAX_UNSETTLED:
             self._source.wait_all(timeout_ms=1)
-        self._source.offer(pixels, unit_id=unit_id, trigger_id=trigger_id)
+        self._source.offer(pixels, unit_id=unit_id, trigger_id=trigger_id, incumbent=incumbent)
 
     def finish(self) -> dict[str, Any]:
         """Wait for the last verdicts; what the source knows from its own records."""

@@ -19,11 +19,15 @@ from rich.progress import track
 
 from edge_inspector import clock, importer
 from edge_inspector.cli.offering import AssuredLine, Line, PlainLine
-from edge_inspector.errors import DataError, Misuse
-from edge_inspector.sources.folder import images_in, read_image
+from edge_inspector.errors import Misuse
 from edge_inspector.sources.pace import Pace
+from edge_inspector.studies.played import Exposure, Picture, drawn, incumbent_said, pictures
 
-SCENES = {"bga": "edge_inspector.simulator.line:LinePlayer"}
+SCENES = {
+    "bga": "edge_inspector.simulator.line:LinePlayer",
+    "connector": "edge_inspector.simulator.connector:ConnectorLine",
+}
+DEFECT_RATE = 0.1
 
 
 class Shot(NamedTuple):
@@ -36,14 +40,23 @@ class Shot(NamedTuple):
 
 def add_simulate(parser: argparse.ArgumentParser) -> None:
     """Arguments of `simulate`."""
-    parser.add_argument("scene", help=f"{', '.join(SCENES)}, or a folder of images")
+    parser.add_argument("scene", help=f"{', '.join(SCENES)}, a folder, or a CSV")
     parser.add_argument("--to", required=True, metavar="URI", help="tcp://127.0.0.1:5574")
     parser.add_argument(
         "--rate", type=float, default=10.0, metavar="HZ", help="0: as fast as it goes"
     )
     parser.add_argument("--units", type=int, help="default: a folder once, a scene without end")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--defect-rate", type=float, default=0.1)
+    parser.add_argument(
+        "--defect-rate", type=float, help=f"scenes: {DEFECT_RATE}; labelled pictures: as they come"
+    )
+    parser.add_argument(
+        "--incumbent-errors", type=float, metavar="RATE", help="another inspector speaks, and errs"
+    )
+    parser.add_argument("--good", metavar="GLOB", help="a folder's good pictures, as '*_temp.jpg'")
+    parser.add_argument("--split", help="a CSV's pictures of this split only")
+    parser.add_argument("--size", type=_size, metavar="WxH", help="pictures are scaled to this")
+    parser.add_argument("--jitter", type=float, default=0, metavar="PX", help="pictures are moved")
     parser.add_argument(
         "--kind",
         choices=("push", "pub", "req", "assured"),
@@ -59,7 +72,7 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", type=int, help="draw this many units and show them in turn")
     parser.add_argument("--first", type=int, help="trigger id of the first unit; default: the time")
     parser.add_argument(
-        "--truth", type=Path, help="JSON lines: unit_id, trigger_id, label, scene, offered_mono_ns"
+        "--truth", type=Path, help="JSON lines: unit_id, trigger_id, label, scene, incumbent, …"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="what was sent, as one object")
@@ -67,8 +80,11 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
 
 def run_simulate(args: argparse.Namespace) -> int:
     """Publish at a steady rate; 0 when all was sent and, where that is known, settled."""
-    if args.rate < 0 or not 0 <= args.defect_rate <= 1:
-        raise Misuse(f"--rate {args.rate}, --defect-rate {args.defect_rate}: 0 or more, 0 to 1")
+    if args.rate < 0 or args.jitter < 0:
+        raise Misuse(f"--rate {args.rate}, --jitter {args.jitter}: 0 or more")
+    for share in (args.defect_rate, args.incumbent_errors):
+        if share is not None and not 0 <= share <= 1:
+            raise Misuse(f"--defect-rate and --incumbent-errors are 0 to 1, not {share:g}")
     if any(number is not None and number < 1 for number in (args.units, args.pool, args.first)):
         raise Misuse("--units, --pool and --first are 1 or more")
     shots = _shots(args)
@@ -97,38 +113,49 @@ def _play(args: argparse.Namespace, line: Line, truth: TextIO | None, shots: Ite
     pace = Pace(args.rate or None, threading.Event())
     first = args.first or clock.utc_ns() // clock.NS_PER_MS
     sent = 0
-    for trigger_id, shot in enumerate(shots, start=first):
+    for number, shot in enumerate(shots):
+        trigger_id, said = first + number, None
+        if args.incumbent_errors is not None:
+            said = incumbent_said(shot.label, args.incumbent_errors, args.seed, number)
         unit_id = f"{Path(args.scene).name}-{trigger_id}"[-64:]
         pace.wait()
         if truth is not None:
             row = {"unit_id": unit_id, "trigger_id": trigger_id, "label": shot.label}
-            row |= {"scene": shot.name, "offered_mono_ns": clock.now_ns()}
+            row |= {"scene": shot.name, "incumbent": said, "offered_mono_ns": clock.now_ns()}
             truth.write(json.dumps(row) + "\n")
-        line.send(shot.pixels, unit_id, trigger_id, paced=args.rate > 0)
+        line.send(shot.pixels, unit_id, trigger_id, paced=args.rate > 0, incumbent=said)
         sent += 1
     return sent
 
 
 def _shots(args: argparse.Namespace) -> Iterator[Shot]:
     if args.scene in SCENES:
-        player = importer.load(SCENES[args.scene])(seed=args.seed, defect_rate=args.defect_rate)
+        rate = DEFECT_RATE if args.defect_rate is None else args.defect_rate
+        player = importer.load(SCENES[args.scene])(seed=args.seed, defect_rate=rate)
         shots = (Shot(str(unit.unit_id), unit.pixels, unit.label) for unit in player)
         if args.pool is None:
             return itertools.islice(shots, args.units)
-        drawn: list[Shot] = list(itertools.islice(shots, args.pool))
-        return itertools.islice(itertools.cycle(drawn), args.units)
-    folder = Path(args.scene)
-    if not folder.is_dir():
-        raise Misuse(f"'{args.scene}' is neither a folder nor one of {', '.join(SCENES)}")
-    paths = images_in(folder)
-    chosen = itertools.islice(itertools.cycle(paths), args.units or len(paths))
-    return (_picture(path) for path in chosen)
-
-
-def _picture(path: Path) -> Shot:
-    pixels = read_image(path)
-    if pixels is None:
-        raise DataError(f"'{path}' cannot be read as an image; remove it from the folder")
-    return Shot(
-        path.name, pixels if isinstance(pixels, bytes) else np.ascontiguousarray(pixels), None
+        pool: list[Shot] = list(itertools.islice(shots, args.pool))
+        return itertools.islice(itertools.cycle(pool), args.units)
+    scene = Path(args.scene)
+    if not scene.exists():
+        raise Misuse(f"'{args.scene}' is neither a folder nor a CSV nor one of {', '.join(SCENES)}")
+    found = pictures(scene, split=args.split, good=args.good)
+    endless: Iterator[Picture] = itertools.cycle(found)
+    if args.defect_rate is not None:
+        endless = drawn(found, args.seed, args.defect_rate)
+    exposure = Exposure(args.size, args.jitter)
+    chosen = itertools.islice(endless, args.units or len(found))
+    return (
+        Shot(
+            one.path.name, exposure.take(one.path, np.random.default_rng([args.seed, n])), one.label
+        )
+        for n, one in enumerate(chosen)
     )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text}'; write width and height in px, as 320x256")
+    return int(width), int(height)

@@ -13,6 +13,7 @@ from edge_inspector import settings
 from edge_inspector.cli.main import main
 from edge_inspector.records import Committed, FrameKey, Outcome, Reason, Verdict
 from edge_inspector.sinks.zmq import ZmqSink
+from edge_inspector.wire.incumbent import incumbent_text
 from edge_inspector.wire.plain import Rules, decode
 
 RULES = Rules(
@@ -75,6 +76,32 @@ def test_a_folder_is_shown_again_when_more_units_are_asked_for(folder, endpoint,
     assert bytes(frames[0].pixels) == bytes(frames[3].pixels)
 
 
+def test_an_incumbent_speaks_with_each_unit_of_a_scene(endpoint, pull, tmp_path):
+    truth = tmp_path / "truth.jsonl"
+    words = ("--units", 40, "--seed", 3, "--defect-rate", 0.5, "--truth", truth)
+    assert simulate("connector", endpoint, *words, "--incumbent-errors", 0.1) == 0
+    said = [decode(pull.recv_multipart(), RULES).incumbent for _ in range(40)]
+    rows = [json.loads(line) for line in truth.read_text().splitlines()]
+    assert [incumbent_text(one) for one in said if one] == [row["incumbent"] for row in rows]
+    wrong = [row for row in rows if (row["label"] == "good") != (row["incumbent"] == "pass")]
+    assert 1 <= len(wrong) <= 12  # 4 expected, 4 standard deviations of 1.9
+    assert {row["incumbent"] for row in rows} >= {"pass", "fail:missing_pin"}
+
+
+def test_a_table_of_pictures_plays_at_a_rate_in_one_size(folder, endpoint, pull):
+    table = folder / "split.csv"
+    table.write_text("path,label,split\na.png,good,test\nb.bmp,dent,test\nc.jpg,good,val\n")
+    words = ("--units", 30, "--defect-rate", 0.3, "--incumbent-errors", 0, "--size", "16x12")
+    assert simulate(table, endpoint, *words, "--split", "test", "--jitter", 1) == 0
+    frames = [decode(pull.recv_multipart(), RULES) for _ in range(30)]
+    assert {(frame.layout.width, frame.layout.height) for frame in frames} == {(16, 12)}
+    assert {incumbent_text(one.incumbent) for one in frames if one.incumbent} == {
+        "pass",
+        "fail:dent",
+    }
+    assert len({bytes(frame.pixels) for frame in frames}) == 30
+
+
 def test_two_runs_name_different_units(folder, endpoint, pull):
     triggers = []
     for _ in range(2):
@@ -89,6 +116,7 @@ def test_two_runs_name_different_units(folder, endpoint, pull):
         (["nowhere", "--to", "tcp://127.0.0.1:1"], 2, "'nowhere' is neither"),
         (["bga", "--to", "tcp://127.0.0.1:1", "--rate", "-1"], 2, "--rate -1"),
         (["bga", "--to", "tcp://127.0.0.1:1", "--units", "0"], 2, "1 or more"),
+        (["bga", "--to", "tcp://127.0.0.1:1", "--incumbent-errors", "2"], 2, "0 to 1, not 2"),
     ],
 )
 def test_wrong_use_is_said_in_one_line(words, status, said, capsys):
