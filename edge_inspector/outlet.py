@@ -119,6 +119,10 @@ class Outlet:
             self.notes[action.kind] += 1
             self._log.info("note", kind=action.kind, unit=action.unit_key, text=action.text)
 
+    def remarked(self, event: str, detail: str) -> None:
+        """A child has something for the log."""
+        self._log.warning(event, detail=detail)
+
     def close(self) -> None:
         """Close the sinks."""
         for sink in self.sinks:

@@ -6,16 +6,27 @@ import asyncio
 from collections.abc import Sequence
 
 from edge_inspector import clock
-from edge_inspector.channel import Acked, ExpectWanted, Message, Row, RunBegan, RunWanted
+from edge_inspector.channel import (
+    Acked,
+    ExpectWanted,
+    IncumbentSaid,
+    KeepPicture,
+    Message,
+    Remark,
+    Row,
+    RunBegan,
+    RunWanted,
+)
 from edge_inspector.children import Child
 from edge_inspector.docket import Docket
 from edge_inspector.docket import words as d
 from edge_inspector.failpoints import passing
 from edge_inspector.gauge import Gauge
+from edge_inspector.observe.incumbents import Incumbents
 from edge_inspector.outbox import Outbox
 from edge_inspector.outlet import Outlet
 from edge_inspector.pool import Pool
-from edge_inspector.records import Committed, FrameKey
+from edge_inspector.records import Baseline, Committed, FrameKey, Outcome, unit_key
 from edge_inspector.slots import Ledger
 
 MOVED_NS = 160 * clock.NS_PER_MS
@@ -34,6 +45,7 @@ class Steps:
         pool: Pool,
         listeners: Sequence[Child],
         gauge: Gauge,
+        incumbents: Incumbents | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._docket = docket
@@ -43,6 +55,7 @@ class Steps:
         self._pool = pool
         self._listeners = listeners
         self._gauge = gauge
+        self._incumbents = incumbents
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns: int | None = None
 
@@ -77,6 +90,13 @@ class Steps:
                 self.want_run()
             case ExpectWanted():
                 self.step(d.Expected(message.trigger_id))
+            case IncumbentSaid():
+                key = unit_key(
+                    self._docket.station, self._docket.run, message.trigger_id, message.unit_id
+                )
+                self._incumbent_said(key, message.said)
+            case Remark():
+                self._outlet.remarked(message.event, message.detail)
             case _:
                 return False
         return True
@@ -110,7 +130,10 @@ class Steps:
     def _act(self, action: d.Action) -> None:
         match action:
             case d.Journal():
-                self._outbox.journal(action.head, action.deadline_ns)
+                head = action.head
+                self._outbox.journal(head, action.deadline_ns)
+                if head.incumbent is not None and self._incumbents is not None:
+                    self._incumbents.say(head.unit_key, head.incumbent, head.arrived_ns)
             case d.Commit():
                 self._outbox.commit(action.verdict)
             case d.Publish():
@@ -121,6 +144,13 @@ class Steps:
                 self._outlet.reply(action)
             case d.Note() | d.SequenceReset():
                 self._outlet.remark(action)
+
+    def _incumbent_said(self, key: str, said: Baseline) -> None:
+        """For the report; of a unit that it failed and that passed here, a picture is wanted too."""
+        if self._incumbents is not None:
+            self._incumbents.say(key, said, clock.now_ns())
+            if said.outcome is Outcome.FAIL:
+                self._pool.tell(KeepPicture(key))
 
     def _publish(self, row: Committed) -> None:
         passing("core.before_publish")

@@ -40,6 +40,7 @@ from edge_inspector.failpoints import passing
 from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Log
 from edge_inspector.wire.assured import Bye, Heartbeat, Run
+from edge_inspector.wire.codes import Flag
 
 MEMORY_MIB = 1024
 """
@@ -109,6 +110,7 @@ class Delivery:
         self._reception = Reception(
             config.station, config.classes, rows, self._consumers, self._counters, self._say
         )
+        self._flags = int(Flag.TEST) if config.observe else 0
         self._status: int | None = None
         self._poller = zmq.Poller()
         self._poller.register(line.fileno(), zmq.POLLIN)
@@ -248,7 +250,7 @@ class Delivery:
         if not letters or letters[0].vseq != stretch.first:
             return self._tell_truncated(consumer, stretch)
         for letter in letters:
-            parts = letter.parts(stretch.flags, clock.now_ns())
+            parts = letter.parts(stretch.flags | self._flags, clock.now_ns())
             if self._consumers.send(consumer.peer, parts) != "sent":
                 return False
             consumer.lanes.sent(stretch.lane, letter.vseq)

@@ -6,17 +6,19 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from edge_inspector import clock
-from edge_inspector.channel import ExpectWanted, RunWanted
+from edge_inspector.channel import ExpectWanted, IncumbentSaid, RunWanted
 from edge_inspector.delivery.consumers import Consumer, Consumers
 from edge_inspector.delivery.lanes import MAX_REPLAY, MAX_REPLAYS, Lanes
 from edge_inspector.delivery.rows import Rows
 from edge_inspector.failpoints import passing
+from edge_inspector.records import Baseline
 from edge_inspector.wire import assured
 from edge_inspector.wire.assured import (
     Ack,
     Bye,
     Expect,
     Heartbeat,
+    Incumbent,
     Metadata,
     Nack,
     NewRun,
@@ -49,7 +51,7 @@ class Reception:
         rows: Rows,
         consumers: Consumers,
         counters: Counter[str],
-        ask_core: Callable[[RunWanted | ExpectWanted], object],
+        ask_core: Callable[[RunWanted | ExpectWanted | IncumbentSaid], object],
     ) -> None:
         self.run = rows.run()
         self.beat = Heartbeat()
@@ -92,7 +94,7 @@ class Reception:
                 self._ack(consumer, said)
             case Replay():
                 self._replay(consumer, said)
-            case NewRun() | Expect():
+            case NewRun() | Expect() | Incumbent():
                 self._ask(said)
             case Bye():
                 self._consumers.forget(consumer)
@@ -101,10 +103,17 @@ class Reception:
                     Why.NOT_ALLOWED, f"{Type(header.type).name} is not for consumers to send"
                 )
 
-    def _ask(self, said: NewRun | Expect) -> None:
+    def _ask(self, said: NewRun | Expect | Incumbent) -> None:
         self._check_stations([said.station])
-        wanted = RunWanted() if isinstance(said, NewRun) else ExpectWanted(said.trigger_id)
-        self._ask_core(wanted)
+        if isinstance(said, NewRun):
+            self._ask_core(RunWanted())
+        elif isinstance(said, Expect):
+            self._ask_core(ExpectWanted(said.trigger_id))
+        elif said.trigger_id is None and said.unit_id is None:
+            raise Refusal(Why.BAD_HEADER, "INCUMBENT of no unit; give its trigger_id or unit_id")
+        else:
+            judged = Baseline(said.outcome, said.defect_class)
+            self._ask_core(IncumbentSaid(judged, said.trigger_id, said.unit_id))
 
     def _subscribe(self, peer: bytes, said: Subscribe, now_ns: int) -> None:
         self._check_stations(said.stations)

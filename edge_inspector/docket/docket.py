@@ -42,8 +42,8 @@ class Docket:
     """
     Every frame in hand, and the verdict it will have.
 
-    `remembered` settled units are kept to answer for frames that are offered again; older ones are
-    found in the log when the frame is journaled. Cameras that `never_repeat` are frozen when they do.
+    `remembered` settled units answer for frames that are offered again; older ones are in the log.
+    Cameras that `never_repeat` are frozen when they do. With `observe` every verdict is advisory.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Docket:
         remembered: int = 20_000,
         evidence: str = "",
         never_repeat: Collection[str] = (),
+        observe: bool = False,
     ) -> None:
         self.station = station
         self.cameras = cameras
@@ -65,6 +66,7 @@ class Docket:
         self.recipe = recipe
         self.recipe_version = recipe_version
         self.evidence = evidence
+        self.observe = observe
         self._runs = [(0, 0)]
         self._now = 0
         self._renamed = 0
@@ -292,6 +294,7 @@ class Docket:
     def _commit(self, unit: Unit, conflict: Inspection | None = None) -> None:
         unit.committed = True
         verdict = decide(unit, self.recipe, self.recipe_version, self._now, conflict)
-        verdict = msgspec.structs.replace(verdict, evidence=self.evidence)
+        advisory = verdict.advisory or self.observe
+        verdict = msgspec.structs.replace(verdict, evidence=self.evidence, advisory=advisory)
         self._act(Commit(verdict))
         self._desk.drop(unit)

@@ -131,7 +131,8 @@ def decide(
         anomaly_score=worst.anomaly_score,
         threshold=worst.threshold,
         regions=tuple(region for answer in answers.values() for region in answer.regions),
-        baseline=_worst_baseline(answers.values()),
+        baseline=_worst([answer.baseline for answer in answers.values()]),
+        shadow=_worst([answer.shadow for answer in answers.values()]),
         engine=",".join(dict.fromkeys(a.engine for a in answers.values() if a.engine)),
         recipe_version=recipe_version,
         degraded=tuple(dict.fromkeys(s for a in answers.values() for s in a.degraded)),
@@ -181,8 +182,8 @@ def _detail(answers: dict[str, Inspection], worst: Inspection) -> str:
     )
 
 
-def _worst_baseline(answers: Iterable[Inspection]) -> Baseline | None:
-    baselines = [answer.baseline for answer in answers if answer.baseline is not None]
+def _worst(watched: Iterable[Baseline | None]) -> Baseline | None:
+    baselines = [said for said in watched if said is not None]
     return max(baselines, key=lambda b: (_RANK[b.outcome], b.score), default=None)
 
 
