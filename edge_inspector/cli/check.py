@@ -15,7 +15,8 @@ from rich.table import Table
 from edge_inspector.logs import printable
 from edge_inspector.recipe import load_recipe
 from edge_inspector.settings import load_settings, origins
-from edge_inspector.studies.check import Finding, Station, findings
+from edge_inspector.studies.check import findings
+from edge_inspector.studies.findings import Finding, Station
 
 COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
 

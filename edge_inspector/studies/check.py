@@ -6,65 +6,34 @@ They yield findings and raise nothing; `FAIL` keeps the station from being run, 
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import zmq
 
-from edge_inspector import clock, parity, wiring
+from edge_inspector import wiring
 from edge_inspector.align import open_alignment
-from edge_inspector.backends import open_first
-from edge_inspector.bundle import Engine, open_engine
-from edge_inspector.crops import expand_region
 from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.importer import load
 from edge_inspector.inspector import RULES
 from edge_inspector.outbox import measure_sync
-from edge_inspector.protocols import Session
-from edge_inspector.recipe import Recipe
 from edge_inspector.settings import (
     AssuredSink,
     AssuredSource,
     CameraSource,
     PluginSink,
     PluginSource,
-    Settings,
     ZmqSource,
 )
 from edge_inspector.settings import ZmqSink as ZmqSinkSettings
+from edge_inspector.studies.check_engines import engines, golden
+from edge_inspector.studies.findings import Check, Finding, Station
 from edge_inspector.wire import sockets
 
 SYNC_LIMIT_MS = 10.0
 """Above this 99th percentile of a commit, the disk alone may cost a tight budget its deadline."""
-BUDGET_SHARE = 0.5
-"""Inference beyond this part of the budget leaves too little for queues and the commit."""
-ROUNDS, WARM_UP = 20, 5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    level: Literal["OK", "WARN", "FAIL"]
-    subject: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """The two documents that are checked against each other and against the box."""
-
-    settings: Settings
-    recipe: Recipe
-
-
-Check = Callable[[Station], Iterator[Finding]]
 
 
 def findings(station: Station) -> Iterator[Finding]:
@@ -177,69 +146,6 @@ def promise(station: Station) -> Iterator[Finding]:
         yield Finding("OK", "calibration", told)
 
 
-def engines(station: Station) -> Iterator[Finding]:
-    """Hash, parity on the challenge pair, and what a unit's crops cost of the latency budget."""
-    costs_ms: dict[str, float] = {}
-    for name, folder in station.recipe.engines.items():
-        subject = f"engine {name}"
-        try:
-            engine = open_engine(folder)
-            workers = station.settings.workers
-            backend, session = open_first(workers.backends, engine.model, workers.threads)
-            with closing(session):
-                parity.challenge(session, engine)
-                costs_ms[name] = crop_ms(session, engine)
-        except EdgeInspectorError as error:
-            yield Finding("FAIL", subject, str(error))
-            continue
-        told = f"{engine.title} {engine.digest[:16]} in {backend}: {costs_ms[name]:.2f} ms per crop"
-        yield Finding("OK", subject, told)
-        yield from _same_as_calibrated(station.recipe, name, engine.digest, backend)
-    if costs_ms and costs_ms.keys() == station.recipe.engines.keys():
-        yield _budget(station.recipe, costs_ms)
-
-
-def crop_ms(session: Session, engine: Engine) -> float:
-    """Median time of one crop alone, the challenge crop that is good, in ms."""
-    crop = engine.good[np.newaxis]
-    times = []
-    for _ in range(WARM_UP + ROUNDS):
-        started = clock.now_ns()
-        session.run(crop)
-        times.append(clock.now_ns() - started)
-    return statistics.median(times[WARM_UP:]) / clock.NS_PER_MS
-
-
-def _same_as_calibrated(recipe: Recipe, name: str, digest: str, backend: str) -> Iterator[Finding]:
-    if recipe.calibration is None:
-        return
-    known = recipe.calibration.engines.get(name)
-    if known != digest:
-        found = "without this engine" if known is None else f"with digest {known[:16]}"
-        detail = f"the recipe was calibrated {found}; run 'edge-inspector calibrate' again"
-        yield Finding("FAIL", f"engine {name}", detail)
-    elif recipe.calibration.backend != backend:
-        detail = f"calibrated in {recipe.calibration.backend}, runs in {backend}; calibrate again"
-        yield Finding("WARN", f"engine {name}", detail)
-
-
-def _budget(recipe: Recipe, costs_ms: dict[str, float]) -> Finding:
-    crops = dict.fromkeys(costs_ms, 0)
-    for region in recipe.regions:
-        if region.engine is not None:
-            crops[region.engine] += len(expand_region(region))
-    needed = sum(costs_ms[name] * count for name, count in crops.items())
-    share = needed / recipe.latency_budget_ms
-    told = (
-        f"{sum(crops.values())} crops a unit take {needed:.1f} ms of inference, {share:.0%} of the "
-        f"budget of {recipe.latency_budget_ms:g} ms"
-    )
-    if share < BUDGET_SHARE:
-        return Finding("OK", "budget", told)
-    remedy = "a smaller engine, fewer regions, more threads or a larger budget would help"
-    return Finding("FAIL" if share >= 1 else "WARN", "budget", f"{told}; {remedy}")
-
-
 def parts(station: Station) -> Iterator[Finding]:
     """Rules and alignment pictures that the recipe names."""
     for name, path in station.recipe.rules.items():
@@ -276,6 +182,7 @@ CHECKS: tuple[Check, ...] = (
     clocks,
     parts,
     engines,
+    golden,
     promise,
     disk,
 )

@@ -16,8 +16,8 @@ from edge_inspector.settings import (
     ZmqSink,
     ZmqSource,
 )
-from edge_inspector.studies import check
-from edge_inspector.studies.check import Finding, Station
+from edge_inspector.studies import check, check_engines
+from edge_inspector.studies.findings import Finding, Station
 
 ANYWHERE = "tcp://127.0.0.1:*"
 REGION = Region(name="a", rect=(0, 0, 64, 64), engine="tiny")
@@ -165,7 +165,7 @@ def test_a_recipe_without_threshold_fails_and_a_provisional_one_is_reported():
 
 def test_an_engine_is_opened_challenged_and_timed(tmp_path, make_engine):
     make_engine(tmp_path / "tiny" / "1")
-    engine, budget = check.engines(station(tmp_path))
+    engine, budget = check_engines.engines(station(tmp_path))
     assert engine.level == "OK"
     assert engine.detail.startswith("tiny/1 ")
     assert "in openvino" in engine.detail
@@ -180,7 +180,7 @@ def test_the_budget_counts_every_cell_of_a_unit(tmp_path, make_engine):
         Region.model_validate({**region, "name": name, "grid": {"rows": 64, "columns": 64}})
         for name in ("a", "b")
     )
-    *_, budget = check.engines(station(tmp_path, regions=grids, latency_budget_ms=0.01))
+    *_, budget = check_engines.engines(station(tmp_path, regions=grids, latency_budget_ms=0.01))
     assert budget.level == "FAIL"
     assert budget.detail.startswith("8192 crops a unit take")
 
@@ -190,26 +190,26 @@ def test_a_flipped_bit_of_an_engine_fails(tmp_path, make_engine):
     model = bytearray((folder / "model.onnx").read_bytes())
     model[100] ^= 1
     (folder / "model.onnx").write_bytes(model)
-    found = only(check.engines(station(tmp_path)))
+    found = only(check_engines.engines(station(tmp_path)))
     assert found.level == "FAIL"
     assert "model.onnx: sha256 is" in found.detail
 
 
 def test_an_engine_that_scores_its_challenge_otherwise_fails(tmp_path, make_engine):
     make_engine(tmp_path / "tiny" / "1")
-    found = only(check.engines(station(tmp_path, workers=Workers(backends=("fake",)))))
+    found = only(check_engines.engines(station(tmp_path, workers=Workers(backends=("fake",)))))
     assert found.level == "FAIL"
     assert "challenge crop scores" in found.detail
 
 
 def test_a_missing_engine_fails(tmp_path):
-    assert "is this an engine's folder?" in only(check.engines(station(tmp_path))).detail
+    assert "is this an engine's folder?" in only(check_engines.engines(station(tmp_path))).detail
 
 
 def test_an_engine_that_the_recipe_was_not_calibrated_with_fails(tmp_path, make_engine):
     make_engine(tmp_path / "tiny" / "1")
     other = calibration(engines={"tiny": "0" * 64})
-    _, mismatch, _ = check.engines(station(tmp_path, calibration=other))
+    _, mismatch, _ = check_engines.engines(station(tmp_path, calibration=other))
     assert mismatch.level == "FAIL"
     assert "calibrated with digest 0000000000000000" in mismatch.detail
 
@@ -219,7 +219,7 @@ def test_another_backend_than_calibrated_is_warned_about(tmp_path, make_engine):
 
     digest = open_engine(make_engine(tmp_path / "tiny" / "1")).digest
     other = calibration(engines={"tiny": digest}, backend="onnxruntime")
-    _, mismatch, _ = check.engines(station(tmp_path, calibration=other))
+    _, mismatch, _ = check_engines.engines(station(tmp_path, calibration=other))
     assert mismatch.level == "WARN"
 
 

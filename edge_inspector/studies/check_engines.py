@@ -1,0 +1,108 @@
+"""The checks of what judges: engines against their files and the budget, and golden samples."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+
+from edge_inspector import clock, parity
+from edge_inspector.backends import open_first
+from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.crops import expand_region
+from edge_inspector.errors import EdgeInspectorError
+from edge_inspector.golden import rejudge
+from edge_inspector.inspector import open_inspector
+from edge_inspector.protocols import Session
+from edge_inspector.recipe import Recipe
+from edge_inspector.studies.findings import Finding, Station
+
+BUDGET_SHARE = 0.5
+"""Inference beyond this part of the budget leaves too little for queues and the commit."""
+ROUNDS, WARM_UP = 20, 5
+
+
+def engines(station: Station) -> Iterator[Finding]:
+    """Hash, parity on the challenge pair, and what a unit's crops cost of the latency budget."""
+    costs_ms: dict[str, float] = {}
+    for name, folder in station.recipe.engines.items():
+        subject = f"engine {name}"
+        try:
+            engine = open_engine(folder)
+            workers = station.settings.workers
+            backend, session = open_first(workers.backends, engine.model, workers.threads)
+            with closing(session):
+                parity.challenge(session, engine)
+                costs_ms[name] = crop_ms(session, engine)
+        except EdgeInspectorError as error:
+            yield Finding("FAIL", subject, str(error))
+            continue
+        told = f"{engine.title} {engine.digest[:16]} in {backend}: {costs_ms[name]:.2f} ms per crop"
+        yield Finding("OK", subject, told)
+        yield from _same_as_calibrated(station.recipe, name, engine.digest, backend)
+    if costs_ms and costs_ms.keys() == station.recipe.engines.keys():
+        yield _budget(station.recipe, costs_ms)
+
+
+def crop_ms(session: Session, engine: Engine) -> float:
+    """Median time of one crop alone, the challenge crop that is good, in ms."""
+    crop = engine.good[np.newaxis]
+    times = []
+    for _ in range(WARM_UP + ROUNDS):
+        started = clock.now_ns()
+        session.run(crop)
+        times.append(clock.now_ns() - started)
+    return statistics.median(times[WARM_UP:]) / clock.NS_PER_MS
+
+
+def _same_as_calibrated(recipe: Recipe, name: str, digest: str, backend: str) -> Iterator[Finding]:
+    if recipe.calibration is None:
+        return
+    known = recipe.calibration.engines.get(name)
+    if known != digest:
+        found = "without this engine" if known is None else f"with digest {known[:16]}"
+        detail = f"the recipe was calibrated {found}; run 'edge-inspector calibrate' again"
+        yield Finding("FAIL", f"engine {name}", detail)
+    elif recipe.calibration.backend != backend:
+        detail = f"calibrated in {recipe.calibration.backend}, runs in {backend}; calibrate again"
+        yield Finding("WARN", f"engine {name}", detail)
+
+
+def _budget(recipe: Recipe, costs_ms: dict[str, float]) -> Finding:
+    crops = dict.fromkeys(costs_ms, 0)
+    for region in recipe.regions:
+        if region.engine is not None:
+            crops[region.engine] += len(expand_region(region))
+    needed = sum(costs_ms[name] * count for name, count in crops.items())
+    share = needed / recipe.latency_budget_ms
+    told = (
+        f"{sum(crops.values())} crops a unit take {needed:.1f} ms of inference, {share:.0%} of the "
+        f"budget of {recipe.latency_budget_ms:g} ms"
+    )
+    if share < BUDGET_SHARE:
+        return Finding("OK", "budget", told)
+    remedy = "a smaller engine, fewer regions, more threads or a larger budget would help"
+    return Finding("FAIL" if share >= 1 else "WARN", "budget", f"{told}; {remedy}")
+
+
+def golden(station: Station) -> Iterator[Finding]:
+    """Units whose verdict is fixed, judged now as a worker does when it starts."""
+    samples = station.recipe.golden
+    if not samples:
+        return
+    workers = station.settings.workers
+    try:
+        with open_inspector(
+            station.recipe, backends=workers.backends, threads=workers.threads
+        ) as inspector:
+            found = [rejudge(inspector, sample) for sample in samples]
+    except EdgeInspectorError as error:
+        yield Finding("FAIL", "golden", str(error))
+        return
+    changed = [one.sentence for one in found if not one.as_expected]
+    for sentence in changed:
+        yield Finding("FAIL", "golden", f"{sentence}; every unit would be uninspected")
+    if not changed:
+        yield Finding("OK", "golden", f"{len(found)} samples are judged as they are fixed to be")

@@ -1,0 +1,103 @@
+"""Golden samples into a recipe: by a picture, or by the id of a recorded unit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import tomlkit
+
+from edge_inspector.documents import nearest, parse_toml, read_toml, validate
+from edge_inspector.errors import DataError, Misuse
+from edge_inspector.recipe import Golden, Recipe
+from edge_inspector.records import Outcome
+from edge_inspector.studies.dataset import read_image
+from edge_inspector.studies.recipe_text import replace_text
+from edge_inspector.studies.recorded import read_recorded
+
+FOLDER = "golden"
+"""Beside the recipe: where the pictures are kept."""
+
+
+def read_expected(text: str) -> tuple[Outcome, str | None]:
+    """`pass`, `uninspected`, `fail` or `fail:CLASS`; raises `Misuse`."""
+    outcome, _, defect_class = text.partition(":")
+    known = [one.value for one in Outcome]
+    if outcome not in known or (defect_class and outcome != Outcome.FAIL.value):
+        raise Misuse(f"--expect '{text}'; it must be one of {', '.join(known)}, or fail:CLASS")
+    return Outcome(outcome), defect_class or None
+
+
+def pictures_of(what: str, recorded: Path | None) -> list[tuple[str, str | None, Path]]:
+    """
+    Name, camera and file of what is to be a golden sample: one picture, or a recorded unit's.
+
+    Raises `Misuse` where neither is found.
+    """
+    if recorded is None:
+        path = Path(what)
+        if not path.is_file():
+            raise Misuse(
+                f"{what}: there is no such picture; for a unit by its id, name the folder that "
+                "'edge-inspector record' wrote with --from"
+            )
+        return [(path.stem, None, path)]
+    frames = read_recorded(recorded)
+    found = [frame for frame in frames if what in (frame.unit_id, frame.unit_key)]
+    if not found:
+        ids = {frame.unit_id or frame.unit_key for frame in frames}
+        raise Misuse(f"{recorded} has no unit '{what}'{nearest(what, ids)}")
+    last = {frame.camera: frame for frame in found}
+    return [(what, frame.camera, frame.path) for frame in last.values()]
+
+
+def safe_name(text: str) -> str:
+    """A unit's name as a recipe and a file system take it."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:64] or "unit"
+
+
+def sample_of(recipe: Recipe, name: str, camera: str | None, picture: Path, expect: str) -> Golden:
+    """A golden sample of this recipe; raises `Misuse` for one that it cannot have."""
+    outcome, defect_class = read_expected(expect)
+    camera = camera or recipe.cameras[0]
+    unit = safe_name(name)
+    if camera not in recipe.cameras:
+        raise Misuse(f"camera '{camera}' has no region{nearest(camera, recipe.cameras)}")
+    if (unit, camera) in {(one.unit, one.camera) for one in recipe.golden}:
+        raise Misuse(f"the recipe has a golden sample '{unit}' already; give another --unit")
+    return Golden(
+        unit=unit, picture=picture, camera=camera, expect=outcome, defect_class=defect_class
+    )
+
+
+def keep(recipe: Path, samples: Iterable[Golden]) -> None:
+    """Copy the pictures beside the recipe and append the samples to it; comments stay."""
+    _, text = read_toml(recipe)
+    for sample in samples:
+        kept = Path(FOLDER) / f"{sample.unit}-{sample.camera}.png"
+        _copy(sample.picture, recipe.parent / kept)
+        entry: dict[str, Any] = {
+            "unit": sample.unit,
+            "picture": str(kept),
+            "camera": sample.camera,
+            "expect": sample.expect.value,
+        }
+        if sample.defect_class:
+            entry["defect_class"] = sample.defect_class
+        text = f"{text.rstrip()}\n\n[[golden]]\n{tomlkit.dumps(entry)}"
+    validate(Recipe, parse_toml(text, recipe), recipe, text)
+    replace_text(recipe, text)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The same pixels as PNG; a PNG is copied as it is."""
+    target.parent.mkdir(exist_ok=True)
+    pixels = read_image(source)
+    if source.suffix.lower() == ".png":
+        shutil.copyfile(source, target)
+    elif not cv2.imwrite(str(target), pixels):
+        raise DataError(f"{target} cannot be written; give the recipe's folder the right to")
