@@ -48,6 +48,7 @@ class AsyncVerdictConsumer:
         )
         self.lets_through = self.sync.lets_through
         self.expect = self.sync.expect
+        self.incumbent = self.sync.incumbent
 
     async def receive(self, timeout_ms: int | None = None) -> Delivered | None:
         """The next verdict, or None after `timeout_ms`; the one before counts as held."""

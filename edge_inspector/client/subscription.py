@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import deque
 from typing import Literal
@@ -11,12 +12,16 @@ import msgspec
 from edge_inspector.client.gate import SILENCE_NS, Gate
 from edge_inspector.client.link import Link
 from edge_inspector.clock import NS_PER_MS, now_ns
+from edge_inspector.errors import Misuse
+from edge_inspector.records import Baseline
 from edge_inspector.wire import assured
 from edge_inspector.wire.assured import (
+    NAME,
     Ack,
     Bye,
     Expect,
     Heartbeat,
+    Incumbent,
     Metadata,
     Nack,
     NewRun,
@@ -32,6 +37,8 @@ ACK_NS = 30 * NS_PER_MS
 ACK_COUNT = 32
 MAX_ANNOUNCED = 64
 """Announcements kept until the thread that sends them comes round; the oldest go first."""
+MAX_TOLD = 4096
+"""Verdicts of the incumbent kept until the daemon listens; the oldest go first."""
 PATIENCE_NS = 1000 * NS_PER_MS
 """How long SUBSCRIBE may go unanswered, and is not said again after a refusal or a farewell."""
 
@@ -59,6 +66,7 @@ class Subscription:
         self._new_run: Literal["", "wanted", "asked"] = ""
         self._answer: Run | Nack | None = None
         self._announced: deque[int] = deque(maxlen=MAX_ANNOUNCED)
+        self._incumbent: deque[Incumbent] = deque(maxlen=MAX_TOLD)
 
     @property
     def wants_to_ask(self) -> bool:
@@ -120,6 +128,23 @@ class Subscription:
         """Say EXPECT for this part as soon as the daemon listens, unless the connection goes."""
         self._announced.append(trigger_id)
 
+    def tell(self, said: Baseline, trigger_id: int | None, unit_id: str | None) -> None:
+        """Say INCUMBENT once the daemon listens, whatever the connection; raises `Misuse`."""
+        stations = self._subscribe.stations
+        if not stations or (trigger_id is None and unit_id is None):
+            raise Misuse(
+                f"incumbent's verdict of trigger {trigger_id}, unit {unit_id} at station "
+                f"{stations}; give one of the two ids, and VerdictConsumer its station"
+            )
+        incumbent = Incumbent(
+            station=stations[0],
+            outcome=said.outcome,
+            trigger_id=trigger_id,
+            unit_id=unit_id,
+            defect_class=said.defect_class,
+        )
+        self._incumbent.append(incumbent)
+
     def leave(self) -> None:
         """Say what is held, and that nobody listens any longer."""
         self.acknowledge(now_ns(), at_once=True)
@@ -143,6 +168,8 @@ class Subscription:
             if not self._say(Type.EXPECT, expect):
                 break
             self._announced.popleft()
+        while self._incumbent and self._say(Type.INCUMBENT, self._incumbent[0]):
+            self._incumbent.popleft()
 
     def _refused(self, said: Nack) -> None:
         if said.why is Why.HELLO_FIRST:
@@ -172,3 +199,18 @@ class Subscription:
     def _say(self, kind: Type, metadata: Metadata) -> bool:
         header = Header(type=kind, epoch=self._epoch, t_mono_ns=now_ns())
         return self._link.send(assured.build(metadata, header))
+
+
+def subscribe_message(
+    consumer: str, station: str | None, start: int | Literal["live"], lanes: Literal[1, 2]
+) -> Subscribe:
+    """What a consumer asks for, checked; raises `Misuse`."""
+    for name in (consumer, station):
+        if name is not None and not re.fullmatch(NAME, name):
+            raise Misuse(f"name '{name}'; 1 to 64 of the characters A-Z a-z 0-9 _ . - are allowed")
+    if lanes not in (1, 2):
+        raise Misuse(f"{lanes} lanes; write 1 for strict order or 2 for live verdicts first")
+    if start != "live" and not (isinstance(start, int) and start >= 0):
+        raise Misuse(f"start {start!r}; write 'live', 0 to go on, or the first number wanted")
+    stations = [] if station is None else [station]
+    return Subscribe(consumer=consumer, start=start, lanes=lanes, stations=stations)

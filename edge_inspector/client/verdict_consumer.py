@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -14,9 +13,10 @@ from edge_inspector import clock
 from edge_inspector.client.delivered import Counts, Delivered
 from edge_inspector.client.gate import SILENCE_NS, Gate
 from edge_inspector.client.link import Link
-from edge_inspector.client.subscription import Subscription
+from edge_inspector.client.subscription import Subscription, subscribe_message
 from edge_inspector.errors import Breakage, Misuse
-from edge_inspector.wire.assured import NAME, Nack, Run, State, Subscribe
+from edge_inspector.records import Baseline
+from edge_inspector.wire.assured import Nack, Run, State
 
 TICK_MS = 20
 
@@ -54,7 +54,7 @@ class VerdictConsumer:
     ) -> None:
         self.endpoint = endpoint
         self.station = station
-        subscribe = _checked(consumer, station, start, lanes)
+        subscribe = subscribe_message(consumer, station, start, lanes)
         self._notify = notify
         self._gate = Gate(start=start, lanes=lanes, station=station, validity_ms=validity_ms)
         self._link = Link(endpoint)
@@ -169,6 +169,15 @@ class VerdictConsumer:
             self._talk.announce(trigger_id)
             self._link.wake()
 
+    def incumbent(
+        self, said: Baseline, *, trigger_id: int | None = None, unit_id: str | None = None
+    ) -> None:
+        """Tell what the incumbent said of a unit; raises `Misuse` without an id or a station."""
+        with self._changed:
+            self._check_open()
+            self._talk.tell(said, trigger_id, unit_id)
+            self._link.wake()
+
     @property
     def head_vseq(self) -> int:
         """The newest verdict that the daemon is known to have."""
@@ -275,20 +284,6 @@ class VerdictConsumer:
                 self._changed.notify_all()
             if self._notify is not None:
                 self._notify()
-
-
-def _checked(
-    consumer: str, station: str | None, start: int | Literal["live"], lanes: Literal[1, 2]
-) -> Subscribe:
-    for name in (consumer, station):
-        if name is not None and not re.fullmatch(NAME, name):
-            raise Misuse(f"name '{name}'; 1 to 64 of the characters A-Z a-z 0-9 _ . - are allowed")
-    if lanes not in (1, 2):
-        raise Misuse(f"{lanes} lanes; write 1 for strict order or 2 for live verdicts first")
-    if start != "live" and not (isinstance(start, int) and start >= 0):
-        raise Misuse(f"start {start!r}; write 'live', 0 to go on, or the first number wanted")
-    stations = [] if station is None else [station]
-    return Subscribe(consumer=consumer, start=start, lanes=lanes, stations=stations)
 
 
 def _seconds(timeout_ms: int | None) -> float | None:
