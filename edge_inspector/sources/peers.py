@@ -15,6 +15,7 @@ from edge_inspector.wire import assured
 from edge_inspector.wire.assured import Hello, Metadata, Nack
 from edge_inspector.wire.codes import NO_CLASS, Refusal, Type, Why
 from edge_inspector.wire.header import NO_EPOCH, VERSIONS, Header
+from edge_inspector.wire.plain import is_known
 
 MAX_LINKS = 32
 MAX_BAD = 16
@@ -123,7 +124,7 @@ class Peers:
             raise Refusal(
                 Why.NOT_ALLOWED, "HELLO needs the UUID of the source's start as its epoch"
             )
-        unknown = [name for name in hello.cameras if name not in self._around.cameras]
+        unknown = [name for name in hello.cameras if not is_known(name, self._around.cameras)]
         if unknown:
             known = ", ".join(sorted(self._around.cameras))
             raise Refusal(

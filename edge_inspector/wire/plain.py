@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,11 +14,15 @@ from edge_inspector.errors import WireError
 from edge_inspector.records import Baseline
 from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wire.layout import Layout, encoded_layout, raw_layout
+from edge_inspector.wire.messages import NAME
 
 MAX_METADATA = 16 * 1024
 MAX_ID = 64
 MAX_TRIGGER = 2**64 - 1
 MAX_SEQ = 2**63 - 1
+
+EVERY = "*"
+"""Among the names that a station knows: all of them."""
 
 Part = bytes | memoryview
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_ID)]
@@ -171,6 +176,11 @@ def _text(raw: msgspec.Raw, *, is_json: bool) -> str | None:
     return msgspec.json.decode(raw, type=str) if is_json else msgspec.msgpack.decode(raw, type=str)
 
 
+def is_known(name: str, names: frozenset[str]) -> bool:
+    """Whether a station with these names takes this one."""
+    return name in names or (EVERY in names and re.fullmatch(NAME, name) is not None)
+
+
 def _identity(metadata: _Metadata, text: str | None, rules: Rules) -> Identity:
     unit = metadata.unit_id
     if unit is None and rules.msg_is == "unit_id":
@@ -201,12 +211,12 @@ def _names(metadata: _Metadata, text: str | None, rules: Rules) -> tuple[str, st
         camera = text
     camera = rules.camera if camera is None else camera
     recipe = rules.recipe if metadata.recipe is None else metadata.recipe
-    if camera not in rules.cameras:
+    if not is_known(camera, rules.cameras):
         raise WireError(
             f"camera {camera[:80]!r}; this station knows {', '.join(sorted(rules.cameras))}; "
             "name it in the recipe, or set the source's msg_is to 'unit_id' or 'ignore'"
         )
-    if recipe not in rules.recipes:
+    if not is_known(recipe, rules.recipes):
         raise WireError(
             f"recipe {recipe[:80]!r}; this station knows {', '.join(sorted(rules.recipes))}; "
             "leave it out or activate that recipe"

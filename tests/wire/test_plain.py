@@ -205,3 +205,12 @@ def test_what_is_encoded_is_decoded(dtype, height, width, channels, unit_id, tri
     frame = decode(encode(array, unit_id=unit_id, trigger_id=trigger_id, seq=seq), RULES)
     assert frame.identity == Identity(unit_id, trigger_id, seq)
     assert bytes(frame.pixels) == array.tobytes()
+
+
+def test_a_station_that_is_still_being_taught_takes_every_name():
+    rules = msgspec.structs.replace(RULES, cameras=frozenset("*"), recipes=frozenset("*"))
+    frame = decode(encode(GREY, camera="top_2", recipe="new.one"), rules)
+    assert (frame.camera, frame.recipe) == ("top_2", "new.one")
+    for name in ("../up", "a b", "", "x" * 64 + "\n"):
+        with pytest.raises(BadFrame):
+            decode(encode(GREY, camera=name), rules)
