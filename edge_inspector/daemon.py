@@ -11,9 +11,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import structlog
 
@@ -27,18 +25,16 @@ from edge_inspector.channel import (
     Message,
     Pulse,
     Ready,
+    Recheck,
+    Rechecked,
 )
 from edge_inspector.children import Child, Roster
-from edge_inspector.docket import Docket
 from edge_inspector.docket import words as d
 from edge_inspector.errors import Breakage, Misuse, StoreFault
 from edge_inspector.failpoints import passing
-from edge_inspector.gauge import Gauge
-from edge_inspector.metrics import Metrics
-from edge_inspector.outbox import Outbox
 from edge_inspector.outlet import Outlet
+from edge_inspector.parts import Parts, State
 from edge_inspector.pool import Pool
-from edge_inspector.protocols import Sink
 from edge_inspector.records import Committed, FrameKey
 from edge_inspector.slots import Ledger
 from edge_inspector.steps import Steps
@@ -51,29 +47,6 @@ SWITCH_S = 0.0005
 """The writer thread must not wait 5 ms for the loop to let go of the interpreter."""
 STATE_NS = 1_000_000_000
 EXIT_STORE_FAULT = 74
-State = Literal["starting", "ready", "degraded", "fault", "stopping"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What `wiring` builds and the daemon runs; commands are without their channel."""
-
-    docket: Docket
-    outbox: Outbox
-    open_sinks: Callable[[], Sequence[Sink]]
-    worker: Callable[[str, Callable[[Child, Message], None], Callable[[Child], None]], Child]
-    ingest: Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child]
-    listeners: Sequence[
-        Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child]
-    ]
-    """Children that hear of every verdict and pulse: delivery and gateways."""
-    workers: int
-    slots: int
-    hang_ms: int
-    wants_verdict: frozenset[str]
-    """Sources whose publishers wait for the verdict instead of an OK."""
-    metrics: Metrics
-    gauge: Gauge
 
 
 class Daemon:
@@ -85,12 +58,12 @@ class Daemon:
         self._log = structlog.get_logger("edge_inspector")
         self._slots = Ledger(parts.slots, lambda slots: self._ingest.send(Grant(slots)))
         self._outlet = Outlet(
-            parts.wants_verdict,
-            parts.metrics,
-            lambda answer: self._ingest.send(answer),
+            parts.wants_verdict, parts.metrics, lambda answer: self._ingest.send(answer)
         )
         self._ready = Roster()
         self._names: set[str] = set()
+        self._halted: set[str] = set()
+        """Workers that pass nothing because a golden sample is judged otherwise."""
         self._stopping = asyncio.Event()
         self._fault: Exception | None = None
         self._toggle = False
@@ -109,6 +82,7 @@ class Daemon:
             ],
             self._parts.hang_ms,
         )
+        loop.add_signal_handler(signal.SIGUSR1, self._pool.tell, Recheck())
         self._ingest = ingest = self._parts.ingest(self._from_ingest, self._ingest_lost)
         parts = self._parts
         listeners = [make(self._from_listener, self._listener_lost) for make in parts.listeners]
@@ -121,6 +95,7 @@ class Daemon:
             self._pool,
             listeners,
             parts.gauge,
+            parts.incumbents,
         )
         watch = loop.create_task(self._watch())
         try:
@@ -218,9 +193,14 @@ class Daemon:
             if child.starts == 1:
                 kind = Misuse if message.refused else Breakage
                 self._stop_with(kind(f"{child.name}: {message.detail}"))
+        elif isinstance(message, Rechecked):
+            (self._halted.add if message.halted else self._halted.discard)(child.name)
+            tell = self._log.error if message.halted else self._log.info
+            tell("golden_samples", child=child.name, detail=message.detail, halted=message.halted)
 
     def _worker_lost(self, child: Child) -> None:
         self._ready.remove(child)
+        self._halted.discard(child.name)
         lost = self._pool.lost(child)
         self._log.error("worker_lost", child=child.name, in_hand=len(lost))
         self._steps.step(d.WorkerLost(lost, f"{child.name} died"))
@@ -287,7 +267,9 @@ class Daemon:
             return "stopping"
         if not self._names:
             return "starting"
-        return "ready" if self._ready.has(self._names) else "degraded"
+        alarmed = self._parts.alarmed()
+        well = self._ready.has(self._names) and not self._halted
+        return alarmed if well or alarmed == "fault" else "degraded"
 
     def _beat(self, state: State) -> None:
         self._toggle ^= bool(self._names) and self._steps.moved(self._ingest)

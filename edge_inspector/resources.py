@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -43,3 +44,29 @@ class Retention(Document):
     hold_days: float = Field(default=30.0, gt=0)
     """How long a verdict that a required consumer does not hold yet outlives that."""
     max_gib: float = Field(default=20.0, gt=0)
+
+
+class InARow(Document):
+    """So many units that were not passed, one after the other."""
+
+    rejects: int = Field(ge=2, le=10_000)
+    action: Literal["alarm", "stop"] = "stop"
+
+
+class RejectRate(Document):
+    """More than this share of the last `window` units was not passed."""
+
+    share: float = Field(gt=0, lt=1)
+    window: int = Field(default=200, ge=10, le=10_000)
+    action: Literal["alarm", "stop"] = "alarm"
+
+
+class Alarms(Document):
+    """
+    What is too many rejects; no verdict is changed by it, and each holds until it is reset.
+
+    `alarm` makes the station `degraded`; `stop` makes it `fault`, which opens no gate.
+    """
+
+    in_a_row: InARow | None = None
+    rate: RejectRate | None = None

@@ -23,7 +23,7 @@ from pydantic_settings import (
 from edge_inspector.documents import NameStr, document_error, keys_of, read_toml, sentence
 from edge_inspector.errors import DocumentError
 from edge_inspector.overlay import has, leaves, overlaid, unknown_variable
-from edge_inspector.resources import Archive, Frames, Retention, Workers
+from edge_inspector.resources import Alarms, Archive, Frames, Retention, Workers
 from edge_inspector.settings_sinks import (
     AssuredSink,
     MemorySink,
@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     """Whether units are judged and nothing is driven, whatever the recipe says."""
     incumbent: Incumbent | None = None
     retention: Retention = Retention()
+    alarms: Alarms = Alarms()
     reject: Literal["reject", "divert", "stop_line"] = "reject"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

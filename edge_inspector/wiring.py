@@ -6,23 +6,30 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from edge_inspector import gauge, slots
-from edge_inspector.channel import DeliveryConfig, Message, WorkerConfig
+from edge_inspector.alarms import AlarmSink
+from edge_inspector.channel import DeliveryConfig, WorkerConfig
 from edge_inspector.children import Child
-from edge_inspector.daemon import Daemon, Parts
+from edge_inspector.daemon import Daemon
 from edge_inspector.docket import Docket
 from edge_inspector.errors import Misuse
+from edge_inspector.gateways.modbus import config_text
 from edge_inspector.gauge import Gauge
 from edge_inspector.importer import choose
 from edge_inspector.ingest import IngestConfig
 from edge_inspector.metrics import Metrics
+from edge_inspector.observe.incumbents import Incumbents
+from edge_inspector.observe.quiet import observing, quieted, told, watches
 from edge_inspector.outbox import Outbox
+from edge_inspector.parts import MakeChild, OnLost, OnMessage, Parts
 from edge_inspector.protocols import Sink
 from edge_inspector.recipe import Recipe, load_recipe
 from edge_inspector.settings import (
@@ -30,6 +37,8 @@ from edge_inspector.settings import (
     AssuredSource,
     CameraSource,
     FolderSource,
+    Incumbent,
+    ModbusSink,
     PluginSink,
     Settings,
     SinkSettings,
@@ -40,16 +49,23 @@ from edge_inspector.settings import (
 from edge_inspector.sinks import SINKS
 from edge_inspector.wire import sockets
 
-OnMessage = Callable[[Child, Message], None]
-OnLost = Callable[[Child], None]
-
 
 def run_station(path: Path, overrides: Mapping[str, Any] | None = None) -> int:
     """Run the daemon of a station until it is told to stop; its exit status."""
     settings = load_settings(path, overrides)
     recipe = load_recipe(settings.recipe)
     check_station(settings, recipe)
-    return asyncio.run(_serve(settings, recipe))
+    log = structlog.get_logger("edge_inspector")
+    if meaning := told(settings, recipe):
+        log.warning("observing", product=recipe.product, meaning=meaning)
+    with ExitStack() as stack:
+        incumbents = None
+        if watches(settings, recipe):
+            incumbents = Incumbents(
+                settings.store, lambda text: log.error("incumbents_lost", detail=text)
+            )
+            stack.callback(incumbents.close)
+        return asyncio.run(_serve(quieted(settings, recipe), recipe, incumbents))
 
 
 def check_station(settings: Settings, recipe: Recipe) -> None:
@@ -63,6 +79,11 @@ def check_station(settings: Settings, recipe: Recipe) -> None:
         sockets.check_local(endpoint)
     if len(assured) > 1:
         raise Misuse(f"{len(assured)} sinks of type 'assured'; one serves every line controller")
+    cursors = [sink.consumer for sink in _modbus_sinks(settings)]
+    if len(set(cursors)) < len(cursors):
+        raise Misuse(
+            f"two Modbus sinks share the consumer '{cursors[0]}'; give each one of its own"
+        )
     fed = {source.camera for source in settings.sources}
     if any(not isinstance(source, (CameraSource, FolderSource)) for source in settings.sources):
         return  # a publisher may name the camera in each frame
@@ -73,7 +94,7 @@ def check_station(settings: Settings, recipe: Recipe) -> None:
         )
 
 
-async def _serve(settings: Settings, recipe: Recipe) -> int:
+async def _serve(settings: Settings, recipe: Recipe, incumbents: Incumbents | None) -> int:
     fd = slots.create(settings.frames.slots, settings.frames.max_bytes)
     gauge_fd = gauge.create()
     docket = Docket(
@@ -85,6 +106,7 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
         recipe_version=recipe.version,
         evidence=evidence(settings.recipe, recipe),
         never_repeat=[name for name, asked in recipe.quality.items() if asked.refuse_repeats],
+        observe=observing(settings, recipe),
     )
     assured = _assured_sinks(settings)
     outbox = Outbox(
@@ -94,19 +116,22 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
         hold_days=settings.retention.hold_days,
         required=tuple(name for sink in assured for name in sink.required),
     )
+    alarms = AlarmSink(settings.store, settings.alarms)
     daemon = Daemon(
         Parts(
             docket=docket,
             outbox=outbox,
-            open_sinks=lambda: [
-                _open_sink(sink, settings) for sink in settings.sinks if sink not in assured
-            ],
-            worker=_maker(settings, "worker", _worker_config(settings), slots=fd),
+            open_sinks=lambda: _open_sinks(settings, outbox, alarms),
+            worker=_maker(settings, "worker", _worker_config(settings, recipe), slots=fd),
             ingest=partial(
                 _maker(settings, "ingest", IngestConfig.of(settings, recipe).encode(), slots=fd),
                 "ingest",
             ),
-            listeners=[_delivery(settings, recipe, sink, gauge_fd) for sink in assured],
+            listeners=[
+                *(_delivery(settings, recipe, sink, gauge_fd) for sink in assured),
+                *(_modbus(settings, recipe, sink, gauge_fd) for sink in _modbus_sinks(settings)),
+                *([_poller(settings, settings.incumbent)] if settings.incumbent else []),
+            ],
             workers=settings.workers.count,
             slots=settings.frames.slots,
             hang_ms=settings.workers.hang_ms,
@@ -117,6 +142,8 @@ async def _serve(settings: Settings, recipe: Recipe) -> int:
             ),
             metrics=Metrics(recipe.latency_budget_ms),
             gauge=Gauge(gauge_fd, writable=True),
+            incumbents=incumbents,
+            alarmed=lambda: alarms.state,
         )
     )
     return await daemon.run()
@@ -137,7 +164,7 @@ def _assured_sinks(settings: Settings) -> list[AssuredSink]:
     return [sink for sink in settings.sinks if isinstance(sink, AssuredSink)]
 
 
-def _worker_config(settings: Settings) -> str:
+def _worker_config(settings: Settings, recipe: Recipe) -> str:
     archive = settings.archive
     config = WorkerConfig(
         recipe=str(settings.recipe),
@@ -148,22 +175,36 @@ def _worker_config(settings: Settings) -> str:
         max_pixels=settings.frames.max_pixels,
         archive=str(archive.path) if archive else None,
         archive_quota_mib=archive.quota_mib if archive else 1024,
+        tap=str(settings.store),
+        observe=watches(settings, recipe),
     )
     return msgspec.json.encode(config).decode()
 
 
-def _delivery(
-    settings: Settings, recipe: Recipe, sink: AssuredSink, gauge_fd: int
-) -> Callable[[OnMessage, OnLost], Child]:
+def _delivery(settings: Settings, recipe: Recipe, sink: AssuredSink, gauge_fd: int) -> MakeChild:
     config = DeliveryConfig(
         station=settings.station,
         endpoint=sink.endpoint,
         store=str(settings.store),
         classes=recipe.defect_classes,
         history_hz=sink.history_hz,
+        observe=sink.observe,
     )
     text = msgspec.json.encode(config).decode()
     return partial(_maker(settings, "delivery", text, gauge=gauge_fd), "delivery")
+
+
+def _modbus_sinks(settings: Settings) -> list[ModbusSink]:
+    return [sink for sink in settings.sinks if isinstance(sink, ModbusSink)]
+
+
+def _modbus(settings: Settings, recipe: Recipe, sink: ModbusSink, gauge_fd: int) -> MakeChild:
+    text = config_text(sink, settings.store, recipe.defect_classes)
+    return partial(_maker(settings, "gateways.modbus", text, gauge=gauge_fd), sink.consumer)
+
+
+def _poller(settings: Settings, asked: Incumbent) -> MakeChild:
+    return partial(_maker(settings, "observe.poller", asked.model_dump_json()), "incumbent")
 
 
 def _maker(
@@ -188,6 +229,11 @@ def _maker(
     return make
 
 
+def ingest_alone(settings: Settings, config: IngestConfig, slots_fd: int) -> MakeChild:
+    """Makes an ingest process that serves somebody else than a daemon."""
+    return partial(_maker(settings, "ingest", config.encode(), slots=slots_fd), "ingest")
+
+
 def _environment(settings: Settings) -> dict[str, str]:
     """OpenCV reads its caps once, when it is imported."""
     pixels = str(settings.frames.max_pixels)
@@ -199,6 +245,14 @@ def _environment(settings: Settings) -> dict[str, str]:
             "OMP_NUM_THREADS": str(settings.workers.threads),
         }
     )
+
+
+def _open_sinks(settings: Settings, outbox: Outbox, alarms: AlarmSink) -> list[Sink]:
+    """What listens inside core; children serve the others. The log is open by then."""
+    reach = alarms.reach
+    alarms.open(outbox.read(outbox.head() - reach + 1, reach))
+    inside = [sink for sink in settings.sinks if not isinstance(sink, (AssuredSink, ModbusSink))]
+    return [alarms, *(_open_sink(sink, settings) for sink in inside)]
 
 
 def _open_sink(sink: SinkSettings, settings: Settings) -> Sink:
