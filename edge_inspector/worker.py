@@ -36,6 +36,7 @@ from edge_inspector.golden import Goldens
 from edge_inspector.inspector import Inspector, Seen, open_inspector
 from edge_inspector.records import Frame, Reason
 from edge_inspector.sinks.archive import RejectArchive
+from edge_inspector.sinks.tap import Tap
 from edge_inspector.slots import Slots
 from edge_inspector.verdict import uninspected
 from edge_inspector.wire.pixels import to_array
@@ -78,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
         line.send(Ready(f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"))
         if inspector.recipe.golden:
             line.send(goldens.report())
-        serve(line, inspector, slots, archive, config.max_pixels, goldens)
+        tap = Tap(Path(config.tap)) if config.tap else None
+        serve(line, inspector, slots, archive, config.max_pixels, goldens, tap)
     return 0
 
 
@@ -101,6 +103,7 @@ def serve(
     archive: RejectArchive | None,
     max_pixels: int,
     goldens: Goldens | None = None,
+    tap: Tap | None = None,
 ) -> None:
     """Answer jobs in order until the line closes or says stop; golden samples when none waits."""
     goldens = goldens or Goldens(inspector)
@@ -118,6 +121,9 @@ def serve(
                 beat.busy_until_ns = None
                 if archive is not None:
                     archive.see(message.head, seen.inspection, seen.crops, seen.scores)
+                if tap is not None:
+                    taken = slots.view(message.head.slot, message.head.size)
+                    tap.offer(message.head, taken, message.deadline_ns)
                 line.send(Done(message.head, seen.inspection))
             goldens.go_on(line)
 
