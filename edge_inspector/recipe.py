@@ -198,6 +198,7 @@ def load_recipe(path: Path) -> Recipe:
     base = path.resolve().parent
     _check_names(recipe, path, text)
     _check_cameras(recipe, path, text)
+    _check_golden(recipe, path, text)
     alignment = {
         camera: a.model_copy(update={"image": base / a.image})
         if isinstance(a, (Template, Fiducials))
@@ -242,6 +243,21 @@ def _check_cameras(recipe: Recipe, path: Path, text: str) -> None:
     for camera in set(recipe.quality) - set(recipe.cameras):
         problem = f"[quality.{camera}]: no region has this camera{nearest(camera, recipe.cameras)}"
         raise DocumentError(str(path), line_of(text, ["quality", camera]), problem)
+
+
+def _check_golden(recipe: Recipe, path: Path, text: str) -> None:
+    for number, sample in enumerate(recipe.golden):
+        named = [(one.unit, one.camera) for one in recipe.golden[:number]]
+        problem = None
+        if sample.camera not in recipe.cameras:
+            known = nearest(sample.camera, recipe.cameras)
+            problem = (
+                f"golden sample '{sample.unit}': no region has camera '{sample.camera}'{known}"
+            )
+        elif (sample.unit, sample.camera) in named:
+            problem = f"two golden samples are named '{sample.unit}' of camera '{sample.camera}'"
+        if problem is not None:
+            raise DocumentError(str(path), line_of(text, ["golden", number]), problem)
 
 
 def _absent(place: str, what: str, name: str, known: Mapping[str, Path]) -> str:

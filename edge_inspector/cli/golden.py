@@ -16,7 +16,7 @@ from edge_inspector.inspector import open_inspector
 from edge_inspector.outbox.log import Lock
 from edge_inspector.recipe import Golden, load_recipe
 from edge_inspector.settings import load_settings
-from edge_inspector.studies.golden import keep, pictures_of, sample_of
+from edge_inspector.studies.golden import append, keep_picture, pictures_of, sample_of
 
 
 def add_golden(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +48,16 @@ def _add(args: argparse.Namespace) -> int:
         sample_of(recipe, args.name or name, camera or args.camera, picture, args.expect)
         for name, camera, picture in pictures_of(args.unit, args.recorded)
     ]
+    samples = [keep_picture(args.recipe, sample) for sample in samples]
     found = _judge(args.recipe, samples)
     for one in found:
         print(_line(one))
     if not args.anyway and not all(one.as_expected for one in found):
+        for sample in samples:
+            sample.picture.unlink()
         print("nothing was added: stations with this recipe would halt; teach it, or --anyway")
         return 1
-    keep(args.recipe, samples)
+    append(args.recipe, samples)
     print(f"{args.recipe}: {len(samples)} golden samples added")
     return 0
 

@@ -74,15 +74,27 @@ def sample_of(recipe: Recipe, name: str, camera: str | None, picture: Path, expe
     )
 
 
-def keep(recipe: Path, samples: Iterable[Golden]) -> None:
-    """Copy the pictures beside the recipe and append the samples to it; comments stay."""
+def keep_picture(recipe: Path, sample: Golden) -> Golden:
+    """The sample with its picture copied beside the recipe, as a PNG of the same pixels."""
+    kept = recipe.resolve().parent / FOLDER / f"{sample.unit}-{sample.camera}.png"
+    if sample.picture.resolve() == kept:
+        raise Misuse(f"{kept} is the place of the copy; give a picture that lies elsewhere")
+    kept.parent.mkdir(exist_ok=True)
+    pixels = read_image(sample.picture)
+    if sample.picture.suffix.lower() == ".png":
+        shutil.copyfile(sample.picture, kept)
+    elif not cv2.imwrite(str(kept), pixels):
+        raise DataError(f"{kept} cannot be written; give the recipe's folder the right to")
+    return sample.model_copy(update={"picture": kept})
+
+
+def append(recipe: Path, samples: Iterable[Golden]) -> None:
+    """Write samples whose pictures lie beside the recipe into it; comments stay."""
     _, text = read_toml(recipe)
     for sample in samples:
-        kept = Path(FOLDER) / f"{sample.unit}-{sample.camera}.png"
-        _copy(sample.picture, recipe.parent / kept)
         entry: dict[str, Any] = {
             "unit": sample.unit,
-            "picture": str(kept),
+            "picture": str(sample.picture.relative_to(recipe.resolve().parent)),
             "camera": sample.camera,
             "expect": sample.expect.value,
         }
@@ -91,13 +103,3 @@ def keep(recipe: Path, samples: Iterable[Golden]) -> None:
         text = f"{text.rstrip()}\n\n[[golden]]\n{tomlkit.dumps(entry)}"
     validate(Recipe, parse_toml(text, recipe), recipe, text)
     replace_text(recipe, text)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """The same pixels as PNG; a PNG is copied as it is."""
-    target.parent.mkdir(exist_ok=True)
-    pixels = read_image(source)
-    if source.suffix.lower() == ".png":
-        shutil.copyfile(source, target)
-    elif not cv2.imwrite(str(target), pixels):
-        raise DataError(f"{target} cannot be written; give the recipe's folder the right to")
