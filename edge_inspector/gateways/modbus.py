@@ -30,7 +30,7 @@ from edge_inspector.channel import (
     RunBegan,
     Stop,
 )
-from edge_inspector.errors import EdgeInspectorError, Misuse, StoreFault
+from edge_inspector.errors import Breakage, EdgeInspectorError, Misuse, StoreFault
 from edge_inspector.gateways.board import Board
 from edge_inspector.gateways.results import QUEUE, Results
 from edge_inspector.gauge import Gauge
@@ -106,8 +106,13 @@ class Gateway:
 
     async def serve(self) -> int:
         """Until core says stop or is gone."""
-        from edge_inspector.gateways.modbus_server import Registers, Server
-
+        try:
+            from edge_inspector.gateways.modbus_server import Registers, Server
+        except ModuleNotFoundError as error:
+            raise Breakage(
+                f"a Modbus sink needs the package '{error.name}', which is not installed; "
+                "install edge-inspector[modbus]"
+            ) from error
         loop = asyncio.get_running_loop()
         sink, board = self._sink, self._board
         registers = Registers(self._block, lambda: board.held, self._write)
