@@ -1,0 +1,1 @@
+"""Pages for people: pure functions that write one self-contained HTML file each."""
