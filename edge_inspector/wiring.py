@@ -36,6 +36,7 @@ from edge_inspector.settings import (
     AssuredSink,
     AssuredSource,
     CameraSource,
+    DiscreteSink,
     FolderSource,
     Incumbent,
     ModbusSink,
@@ -130,6 +131,7 @@ async def _serve(settings: Settings, recipe: Recipe, incumbents: Incumbents | No
             listeners=[
                 *(_delivery(settings, recipe, sink, gauge_fd) for sink in assured),
                 *(_modbus(settings, recipe, sink, gauge_fd) for sink in _modbus_sinks(settings)),
+                *_discretes(settings),
                 *([_poller(settings, settings.incumbent)] if settings.incumbent else []),
             ],
             workers=settings.workers.count,
@@ -149,9 +151,13 @@ async def _serve(settings: Settings, recipe: Recipe, incumbents: Incumbents | No
     return await daemon.run()
 
 
-def evidence(path: Path, recipe: Recipe) -> str:
-    """What a verdict rests on: a digest over the recipe, its rules and its engines' manifests."""
-    digest = hashlib.sha256(path.read_bytes())
+def evidence(path: Path, recipe: Recipe, text: bytes | None = None) -> str:
+    """
+    What a verdict rests on: a digest over the recipe, its rules and its engines' manifests.
+
+    `text` is what the recipe's file is about to hold.
+    """
+    digest = hashlib.sha256(path.read_bytes() if text is None else text)
     for file in recipe.rules.values():
         digest.update(file.read_bytes() if file.exists() else b"")
     for folder in recipe.engines.values():
@@ -196,6 +202,14 @@ def _delivery(settings: Settings, recipe: Recipe, sink: AssuredSink, gauge_fd: i
 
 def _modbus_sinks(settings: Settings) -> list[ModbusSink]:
     return [sink for sink in settings.sinks if isinstance(sink, ModbusSink)]
+
+
+def _discretes(settings: Settings) -> list[MakeChild]:
+    sinks = [sink for sink in settings.sinks if isinstance(sink, DiscreteSink)]
+    return [
+        partial(_maker(settings, "gateways.discrete", sink.model_dump_json()), f"discrete-{number}")
+        for number, sink in enumerate(sinks, 1)
+    ]
 
 
 def _modbus(settings: Settings, recipe: Recipe, sink: ModbusSink, gauge_fd: int) -> MakeChild:
@@ -251,7 +265,8 @@ def _open_sinks(settings: Settings, outbox: Outbox, alarms: AlarmSink) -> list[S
     """What listens inside core; children serve the others. The log is open by then."""
     reach = alarms.reach
     alarms.open(outbox.read(outbox.head() - reach + 1, reach))
-    inside = [sink for sink in settings.sinks if not isinstance(sink, (AssuredSink, ModbusSink))]
+    children = (AssuredSink, DiscreteSink, ModbusSink)
+    inside = [sink for sink in settings.sinks if not isinstance(sink, children)]
     return [alarms, *(_open_sink(sink, settings) for sink in inside)]
 
 

@@ -43,6 +43,8 @@ def recipe_text(recipe: Recipe, folder: Path) -> str:
     for table in (*values.get("alignment", {}).values(), *values.get("golden", ())):
         for key in {"image", "picture"} & set(table):
             table[key] = _beside(table[key], folder)
+    if "shadow" in values:
+        values["shadow"] = _beside(values["shadow"], folder)
     order = sorted(values, key=lambda key: isinstance(values[key], dict) or _tables(values[key]))
     return "".join(_section(key, values[key]) for key in order)
 
