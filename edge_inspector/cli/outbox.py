@@ -34,9 +34,13 @@ COLUMNS = (
     "engine",
     "advisory",
     "detail",
+    "unit_id",
+    "trigger_id",
+    "serial",
 )
 TYPES = {
     "vseq": int,
+    "trigger_id": int,
     "anomaly_score": float,
     "threshold": float,
     "recipe_version": int,
