@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("edge_inspector.cli.check", "says what is wrong with a station before the line does"),
     "record": ("edge_inspector.cli.record", "frames of a station into a data folder"),
     "simulate": ("edge_inspector.cli.simulate", "publishes frames of a simulated line"),
+    "plc-sim": ("edge_inspector.cli.plc_sim", "a simulated controller on the Modbus gateway"),
     "listen": ("edge_inspector.cli.listen", "the reference line controller: prints verdicts"),
     "compose": ("edge_inspector.cli.compose", "composes images with known defects"),
     "train": ("edge_inspector.cli.train", "trains an engine from good images"),
