@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_inspector import clock
 from edge_inspector.errors import Misuse
 from edge_inspector.logs import printable
 from edge_inspector.observe.incumbents import confirm
@@ -24,18 +22,19 @@ from edge_inspector.settings import Settings, load_settings
 from edge_inspector.studies import audit
 from edge_inspector.studies.agreement import Agreement, Pair, agree, good_scores
 from edge_inspector.studies.metrics import rounded
-from edge_inspector.studies.observed import Observed, find_unit, observe, pictures
+from edge_inspector.studies.observed import Observed, find_unit, observe
+from edge_inspector.studies.rejects import pictures_of
+from edge_inspector.studies.since import since_utc_ns
 from edge_inspector.studies.tighten import tighten, write_threshold
 
 SHOWN = 12
 ON_PAGE = 60
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_agreement(parser: argparse.ArgumentParser) -> None:
     """Arguments of `agreement`."""
     parser.add_argument("station", type=Path, metavar="STATION", help="station.toml")
-    parser.add_argument("--since", type=_ago_s, metavar="1h", help="units of so long: 30m, 8h, 2d")
+    parser.add_argument("--since", metavar="TIME", help="1h, 30m, 2d, or 2026-03-31T14:00")
     parser.add_argument("--incumbent", type=Path, metavar="CSV", help="its verdicts by id")
     parser.add_argument(
         "--other",
@@ -65,10 +64,9 @@ def run_agreement(args: argparse.Namespace) -> int:
     """0 with a report; misuse where there is nothing to compare with or to tighten by."""
     settings = load_settings(args.station)
     recipe = load_recipe(settings.recipe)
-    since_ns = 0 if args.since is None else clock.utc_ns() - args.since * 10**9
     asked: dict[str, Any] = {
         "other": args.other,
-        "since_utc_ns": since_ns,
+        "since_utc_ns": since_utc_ns(args.since),
         "incumbent": args.incumbent,
     }
     observed = observe(settings, recipe, **asked)
@@ -89,13 +87,6 @@ def run_agreement(args: argparse.Namespace) -> int:
     else:
         _show(args.other, observed, found, remarks)
     return 0
-
-
-def _ago_s(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}'; write 90s, 30m, 8h or 2d")
-    return int(match[1]) * UNITS[match[2]]
 
 
 def told(observed: Observed, found: Agreement, settings: Settings, recipe: Recipe) -> list[str]:
@@ -204,15 +195,13 @@ def _write_page(
     remarks: list[str],
 ) -> None:
     apart = [pair for pair in observed.pairs if pair.disagrees]
-    newest = sorted(apart, key=lambda pair: pair.vseq, reverse=True)[:ON_PAGE]
     folder = settings.archive.path if settings.archive is not None else None
-    seen = pictures(folder, [pair.unit_key for pair in newest]) if folder is not None else {}
     page = agreement_page(
         title=f"{settings.station}: {recipe.product} and the {args.other}",
         found=found,
-        apart=newest,
-        more=len(apart) - len(newest),
-        pictures={key: file.read_bytes() for key, file in seen.items()},
+        apart=apart[:ON_PAGE],
+        more=len(apart[ON_PAGE:]),
+        pictures=pictures_of(folder, {pair.unit_key for pair in apart[:ON_PAGE]}),
         threshold=recipe.calibration.threshold if recipe.calibration else None,
         remarks=remarks,
     )
@@ -237,7 +226,7 @@ def _show(other: str, observed: Observed, found: Agreement, remarks: list[str]) 
         if times is not None:
             console.print(f"{name}: {times[0]:.1f} ms median, {times[1]:.1f} ms 99th percentile")
     apart = [pair for pair in observed.pairs if pair.disagrees]
-    for pair in apart[-SHOWN:]:
+    for pair in apart[:SHOWN]:
         theirs = pair.theirs.value if pair.theirs else ""
         line = (
             f"{pair.unit_key}  {pair.ours.value} / {theirs}  {pair.our_class or ''} {pair.detail}"

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from html import escape
+from pathlib import Path
 
 from edge_inspector import clock
+from edge_inspector.page.sheet import picture, sheet, table, tag
 from edge_inspector.records import Outcome
 from edge_inspector.studies.agreement import Agreement, Pair, Point
 
-STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
-table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3rem .8rem;text-align:right}
-th{background:#f2f2f2}.apart{background:#fbe3d6}.cards{display:flex;flex-wrap:wrap;gap:1rem}
-figure{margin:0;border:1px solid #ccc;padding:.5rem;max-width:34rem}img{max-width:100%}
-figcaption{font-size:13px;overflow-wrap:anywhere}.line{stroke-width:2;fill:none}
-"""
 WIDTH, HEIGHT, MARGIN = 640, 260, 44
 OURS, CAUGHT = "#c05020", "#2060a0"
 
@@ -27,7 +20,7 @@ def agreement_page(
     found: Agreement,
     apart: Sequence[Pair],
     more: int,
-    pictures: Mapping[str, bytes],
+    pictures: Mapping[str, Sequence[Path]],
     threshold: float | None,
     remarks: Sequence[str],
 ) -> str:
@@ -37,22 +30,20 @@ def agreement_page(
     `apart` are the disagreements to show and `more` how many others there are; `pictures` holds
     PNG files by unit key.
     """
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        _table(found),
-        f"<p>{escape(_summary(found))}</p>",
-        "".join(f"<p>{escape(remark)}</p>" for remark in remarks),
+    headings = ["", *(f"there {outcome.value}" for outcome in Outcome)]
+    rows = [
+        (f"here {ours.value}", *(found.table.get((ours, theirs), 0) for theirs in Outcome))
+        for ours in Outcome
     ]
+    body = [tag("h1", title), table(headings, rows), tag("p", _summary(found))]
+    body += [tag("p", remark) for remark in remarks]
     if found.curve:
-        parts += ["<h2>What would have happened at which threshold</h2>"]
-        parts += [curve_svg(found.curve, threshold)]
-    parts += [f"<h2>{found.only_ours + found.only_theirs} disagreements</h2>"]
-    parts += ['<div class="cards">', *(_card(pair, pictures) for pair in apart), "</div>"]
-    parts += [f"<p>{more} older ones are not shown.</p>"] if more else []
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+        body += [tag("h2", "What would have happened at which threshold")]
+        body += [curve_svg(found.curve, threshold)]
+    body += [tag("h2", f"{found.only_ours + found.only_theirs} disagreements")]
+    body += [_article(pair, pictures.get(pair.unit_key, ())) for pair in apart]
+    body += [tag("p", f"{more} older ones are not shown.", "dim")] if more else []
+    return sheet(title, body)
 
 
 def curve_svg(points: Sequence[Point], threshold: float | None) -> str:
@@ -72,7 +63,7 @@ def curve_svg(points: Sequence[Point], threshold: float | None) -> str:
         way = " ".join(
             f"{x(p.threshold):.1f},{y(s):.1f}" for p, s in zip(points, shares, strict=True)
         )
-        return f'<polyline class="line" stroke="{colour}" points="{way}"/>'
+        return f'<polyline fill="none" stroke-width="2" stroke="{colour}" points="{way}"/>'
 
     marks = "".join(
         f'<text x="{MARGIN - 6}" y="{y(s) + 4:.1f}" text-anchor="end">{s:.0%}</text>'
@@ -85,7 +76,7 @@ def curve_svg(points: Sequence[Point], threshold: float | None) -> str:
     if threshold is not None:
         at = f"{x(threshold):.1f}"
         now = (
-            f'<line x1="{at}" x2="{at}" y1="{MARGIN / 2}" y2="{HEIGHT - MARGIN}" stroke="#444" '
+            f'<line x1="{at}" x2="{at}" y1="{MARGIN / 2}" y2="{HEIGHT - MARGIN}" stroke="currentColor" '
             f'stroke-dasharray="4 3"/><text x="{at}" y="{MARGIN / 2 - 4}" text-anchor="middle">'
             f"in force: {threshold:.4g}</text>"
         )
@@ -95,23 +86,10 @@ def curve_svg(points: Sequence[Point], threshold: float | None) -> str:
         f'fill="{CAUGHT}">rejects of units that it failed</text>'
     )
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" font-size="12" role="img">{marks}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" font-size="12" fill="currentColor" role="img">{marks}'
         f"{line([p.rejected for p in points], OURS)}{line([p.caught for p in points], CAUGHT)}"
         f"{now}{legend}</svg>"
     )
-
-
-def _table(found: Agreement) -> str:
-    head = "".join(f"<th>there {outcome.value}</th>" for outcome in Outcome)
-    rows = ""
-    for ours in Outcome:
-        cells = ""
-        for theirs in Outcome:
-            apart = {ours, theirs} == {Outcome.PASS, Outcome.FAIL}
-            kind = ' class="apart"' if apart else ""
-            cells += f"<td{kind}>{found.table.get((ours, theirs), 0)}</td>"
-        rows += f"<tr><th>here {ours.value}</th>{cells}</tr>"
-    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
 
 
 def _summary(found: Agreement) -> str:
@@ -132,17 +110,15 @@ def _summary(found: Agreement) -> str:
     return text
 
 
-def _card(pair: Pair, pictures: Mapping[str, bytes]) -> str:
-    picture = pictures.get(pair.unit_key)
-    shown = "<p>no picture was kept</p>"
-    if picture is not None:
-        shown = f'<img alt="" src="data:image/png;base64,{b64encode(picture).decode()}">'
+def _article(pair: Pair, pictures: Sequence[Path]) -> str:
     theirs = "" if pair.theirs is None else pair.theirs.value
     named = f" ({pair.their_class})" if pair.their_class else ""
     score = "" if pair.score is None else f", score {pair.score:.3f}"
-    words = (
-        f"{pair.unit_key}: here {pair.ours.value}{score}, there {theirs}{named}. {pair.detail} "
-        f"{clock.utc_text(pair.settled_utc_ns)}"
-    )
-    confirmed = " <b>confirmed defective</b>" if pair.confirmed else ""
-    return f"<figure>{shown}<figcaption>{escape(words)}{confirmed}</figcaption></figure>"
+    lines = [
+        tag("h2", pair.unit_key + (" confirmed defective" if pair.confirmed else "")),
+        tag("p", f"here {pair.ours.value}{score}; there {theirs}{named}. {pair.detail}"),
+        *(picture(path, f"{pair.unit_key}: crop and map") for path in pictures),
+    ]
+    lines += [] if pictures else [tag("p", "no picture was kept", "dim")]
+    lines += [tag("p", clock.utc_text(pair.settled_utc_ns), "dim")]
+    return "\n".join(["<article>", *lines, "</article>"])

@@ -111,7 +111,7 @@ class RejectArchive:
                 self.failed += 1
 
     def _write(self, head: FrameHead, inspection: Inspection, crop: Crop, score: Score) -> None:
-        stem = f"{clock.utc_ns() // 1000}-{safe_name(head.unit_key)}-{safe_name(crop.roi.name)}"
+        stem = f"{clock.utc_ns() // 1000}-{_safe(head.unit_key)}-{_safe(crop.roi.name)}"
         picture = draw_reject(crop.pixels, score.anomaly_map, score.box, caption(head, inspection))
         png = bytes(cv2.imencode(".png", picture)[1])
         facts = msgspec.json.format(
@@ -192,6 +192,5 @@ def _bgr(pixels: Pixels) -> Pixels:
     )
 
 
-def safe_name(text: str) -> str:
-    """The text as part of a file's name."""
+def _safe(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)[:80]

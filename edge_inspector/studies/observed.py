@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
-
-import msgspec
 
 from edge_inspector import clock
 from edge_inspector.errors import DataError, WireError
@@ -16,17 +15,16 @@ from edge_inspector.observe.incumbents import Said, read_confirmed, read_said
 from edge_inspector.outbox import Log
 from edge_inspector.outbox.log import NAME
 from edge_inspector.recipe import Calibration, Recipe
-from edge_inspector.records import FrameHead, RegionVerdict, Verdict
+from edge_inspector.records import RegionVerdict, Verdict
 from edge_inspector.settings import Settings
-from edge_inspector.sinks.archive import safe_name
 from edge_inspector.studies import audit
 from edge_inspector.studies.agreement import JUDGED, Pair
+from edge_inspector.studies.rejects import newest_first
 from edge_inspector.verdict import scale_key
 from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wiring import evidence
 
 Other = Literal["incumbent", "rules", "shadow"]
-BATCH = 1000
 LONGEST_NS = 3600 * 10**9
 """Beyond an hour behind time zero it is another start of the box, whose clock began anew."""
 ID_COLUMNS = ("unit_key", "trigger_id", "unit_id")
@@ -49,7 +47,9 @@ def observe(
     incumbent: Path | None = None,
 ) -> Observed:
     """
-    Every unit since then with both verdicts; the incumbent's from the store, over it from a CSV.
+    Every unit since then with both verdicts, the newest first.
+
+    The incumbent's come from the store, and where a CSV has them, from there.
 
     Raises `DataError` for a CSV that cannot be read, `StoreFault` for a store that cannot.
     """
@@ -59,9 +59,7 @@ def observe(
     confirmed = read_confirmed(settings.store)
     pairs: list[Pair] = []
     elsewhere = 0
-    for verdict in _verdicts(settings.store):
-        if verdict.settled_utc_ns < since_utc_ns:
-            continue
+    for verdict in _newest_first(settings.store, since_utc_ns):
         if verdict.evidence not in same:
             elsewhere += 1
             continue
@@ -101,17 +99,6 @@ def read_csv(path: Path) -> dict[str, Said]:
     return found
 
 
-def pictures(folder: Path, keys: Collection[str]) -> dict[str, Path]:
-    """The newest picture of each of these units in the folder of reject pictures."""
-    found: dict[str, Path] = {}
-    names = [f"-{safe_name(key)}-" for key in keys]
-    for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        picture = file.with_suffix(".png")
-        if any(name in file.name for name in names) and picture.is_file():
-            found[_shows(file)] = picture
-    return {key: found[key] for key in keys if key in found}
-
-
 def find_unit(observed: Observed, wanted: str) -> str:
     """The key of the unit with this key, unit id or trigger id; raises `DataError`."""
     keys = [
@@ -125,26 +112,13 @@ def find_unit(observed: Observed, wanted: str) -> str:
     return keys[0]
 
 
-class _Shown(msgspec.Struct):
-    head: FrameHead
-
-
-def _shows(file: Path) -> str:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=_Shown).head.unit_key
-    except (OSError, msgspec.MsgspecError):
-        return ""
-
-
-def _verdicts(store: Path) -> Iterator[Verdict]:
+def _newest_first(store: Path, since_utc_ns: int) -> Iterator[Verdict]:
+    """Back to this instant; nothing where no log is."""
     if not (store / NAME).is_file():
         return
     log = Log(store)
     try:
-        vseq = 1
-        while rows := log.read(vseq, BATCH):
-            yield from (row.verdict for row in rows)
-            vseq = rows[-1].vseq + 1
+        yield from takewhile(lambda v: v.settled_utc_ns >= since_utc_ns, newest_first(log))
     finally:
         log.close()
 
