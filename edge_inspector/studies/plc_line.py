@@ -99,7 +99,7 @@ class PlcLine:
         if intact(registers) and registers[4]:
             self.logic.belt[0] = Slot(part=True, trigger_id=registers[5] << 16 | registers[6])
 
-    def _move(self) -> tuple[int, ...]:
+    def _move(self) -> tuple[int, int, int, int, int, int]:
         enters = self.logic.running and self._wants_part()
         scanned = self.logic.scan(None, 0, moved=True, part=enters)
         left = scanned.left
