@@ -29,6 +29,7 @@ from edge_inspector.settings import (
 )
 from edge_inspector.settings import ZmqSink as ZmqSinkSettings
 from edge_inspector.studies.check_engines import engines, golden
+from edge_inspector.studies.check_observe import incumbent, observing, shadow
 from edge_inspector.studies.findings import Check, Finding, Station
 from edge_inspector.wire import sockets
 
@@ -184,6 +185,9 @@ CHECKS: tuple[Check, ...] = (
     engines,
     golden,
     promise,
+    observing,
+    incumbent,
+    shadow,
     disk,
 )
 
