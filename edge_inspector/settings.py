@@ -26,6 +26,7 @@ from edge_inspector.overlay import has, leaves, overlaid, unknown_variable
 from edge_inspector.resources import Alarms, Archive, Frames, Retention, Workers
 from edge_inspector.settings_sinks import (
     AssuredSink,
+    DiscreteSink,
     MemorySink,
     ModbusSink,
     PluginSink,
@@ -47,6 +48,7 @@ __all__ = [
     "AssuredSink",
     "AssuredSource",
     "CameraSource",
+    "DiscreteSink",
     "FolderSource",
     "Incumbent",
     "MemorySink",

@@ -68,6 +68,36 @@ class ModbusSink(Document):
         return self
 
 
+class DiscreteSink(Document):
+    """
+    Two outputs of a remote I/O coupler, written over Modbus TCP by a process of its own.
+
+    The pass output is on from `delay_ms` after the trigger of a unit that passed, for `window_ms`:
+    while that unit, and no other, is at the gate. A verdict that comes later opens nothing. The
+    watchdog output changes each `beat_ms` while the station makes progress; let it hold a
+    retriggerable relay that cuts the pass output, since a coupler keeps what was written last.
+    """
+
+    type: Literal["discrete"]
+    host: str = Field(min_length=1, max_length=253)
+    port: int = Field(default=502, ge=1, le=65_535)
+    device: int = Field(default=1, ge=0, le=247)
+    pass_coil: int = Field(default=0, ge=0, le=65_535)
+    watchdog_coil: int = Field(default=1, ge=0, le=65_535)
+    delay_ms: float = Field(gt=0)
+    window_ms: float = Field(ge=10)
+    beat_ms: int = Field(default=100, ge=50, le=1000)
+    timeout_ms: int = Field(default=100, ge=10, le=1000)
+    actuates: bool = True
+    observe: bool = False
+
+    @model_validator(mode="after")
+    def _two_coils(self) -> DiscreteSink:
+        if self.pass_coil == self.watchdog_coil:
+            raise ValueError(f"pass_coil and watchdog_coil are both {self.pass_coil}; give two")
+        return self
+
+
 class MemorySink(Document):
     """Keeps verdicts in a list; for tests."""
 
@@ -89,6 +119,7 @@ SinkSettings = Annotated[
     Annotated[ZmqSink, Tag("type=zmq")]
     | Annotated[AssuredSink, Tag("type=assured")]
     | Annotated[ModbusSink, Tag("type=modbus")]
+    | Annotated[DiscreteSink, Tag("type=discrete")]
     | Annotated[MemorySink, Tag("type=memory")]
     | Annotated[PluginSink, Tag("type=package.module:Attribute")],
     Discriminator(type_of),

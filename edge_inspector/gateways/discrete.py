@@ -1,8 +1,9 @@
 """
 The discrete process: verdicts to the relays of a remote I/O coupler, for as long as core lives.
 
-A child of core, so that a coupler which does not answer holds nothing up. When this process is gone
-the coupler keeps its outputs: the watchdog output stands still then, and what it feeds must cut.
+A child of core, so that a coupler which does not answer holds nothing up. It switches off and leaves
+when core is gone. When this process itself is killed the coupler keeps its outputs: the watchdog
+output stands still then, and what it feeds must cut.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--config", required=True)
     arguments = parser.parse_args(argv)
-    process.die_with_parent()
-    process.ignore_interrupt()
+    process.ignore_interrupt()  # and it outlives a killed core long enough to switch off
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     line = Channel.from_fd(arguments.channel_fd)
     line.set_blocking(False)
