@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "plc-sim": ("edge_inspector.cli.plc_sim", "a simulated controller on the Modbus gateway"),
     "listen": ("edge_inspector.cli.listen", "the reference line controller: prints verdicts"),
     "compose": ("edge_inspector.cli.compose", "composes images with known defects"),
+    "teach": ("edge_inspector.cli.teach", "from recorded or live good units to observing"),
     "train": ("edge_inspector.cli.train", "trains an engine from good images"),
     "evaluate": ("edge_inspector.cli.evaluate", "an engine's figures on labelled images"),
     "calibrate": ("edge_inspector.cli.calibrate", "sets a recipe's threshold from good units"),

@@ -23,7 +23,7 @@ from edge_inspector.training.teach_units import Unit
 
 EACH = 24
 """Defects of one kind and size: a rate of a half is known to about a fifth."""
-SIZES = (0.02, 0.05, 0.1)
+SIZES = (0.03, 0.06, 0.12, 0.25)
 """Of the region's shorter side."""
 LEAST_PX = 2.0
 CONTRAST = 0.25
@@ -133,15 +133,11 @@ def _disc(image: Floats, at: tuple[float, float], size: float) -> Floats:
     return np.asarray(np.clip(size / 2 + 0.5 - away, 0, 1), np.float32)
 
 
-def _spot(
-    image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator
-) -> None:
+def _spot(image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator) -> None:
     _tint(image, _disc(image, at, max(size, 2.0)), rng)
 
 
-def _scratch(
-    image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator
-) -> None:
+def _scratch(image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator) -> None:
     angle = rng.uniform(0, np.pi)
     reach = size * np.array([np.cos(angle), np.sin(angle)])
     ends = np.rint(np.stack([at - reach, at + reach]) * 16).astype(np.int32)
@@ -152,9 +148,7 @@ def _scratch(
         _tint(image, share, rng)
 
 
-def _gone(
-    image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator
-) -> None:
+def _gone(image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator) -> None:
     """What is there is filled in from around it, as where something is missing."""
     share = _disc(image, at, size)
     ring = (_disc(image, at, 1.8 * size + 2) > 0) & (share == 0)
@@ -163,9 +157,7 @@ def _gone(
     image += weight * (np.asarray(level, np.float32) - image)
 
 
-def _moved(
-    image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator
-) -> None:
+def _moved(image: Floats, at: tuple[float, float], size: float, rng: np.random.Generator) -> None:
     """What is there lies off its place by `size`, fading out around it."""
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     away = np.hypot(columns - np.float32(at[0]), rows - np.float32(at[1]))

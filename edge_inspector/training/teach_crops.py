@@ -98,6 +98,8 @@ def cut_good(
         )
     learned = _stack([crops for learning, crops in parts if learning], place)
     apart = _stack([crops for learning, crops in parts if not learning], place)
+    if not len(apart):
+        raise DataError(f"no held-out unit can be cut; the first: {lost[0].detail}")
     remarks = [f"{len(lost)} units could not be cut, as: {lost[0].detail}"] if lost else []
     if step > 1:
         remarks.append(f"one unit of {step} is learned from, more would not fit into memory")

@@ -1,0 +1,86 @@
+import cv2
+import numpy as np
+import pytest
+
+from edge_inspector.records import FrameHead, FrameKey
+from edge_inspector.studies.recorded import Recording
+from edge_inspector.wire.incumbent import read_incumbent
+
+SIDE = 96
+STATION = """station = "t"
+recipe = "recipe.toml"
+[[sources]]
+name = "s"
+type = "zmq-pull"
+endpoint = "tcp://127.0.0.1:5574"
+"""
+RECIPE = """product = "four"
+version = 1
+latency_budget_ms = 100
+[engines]
+cell = "engines/cell/1"
+[[regions]]
+name = "all"
+rect = [2, 2, 92, 92]
+grid = { rows = 2, columns = 2 }
+engine = "cell"
+"""
+
+
+def picture(rng, defect=False, side=SIDE):
+    """A dark body with four bright balls that move a little; a defective unit lacks one."""
+    pixels = np.full((side, side), 40, np.float32)
+    for index, (x, y) in enumerate([(26, 26), (70, 26), (26, 70), (70, 70)]):
+        if defect and index == 3:
+            continue
+        dx, dy = rng.normal(0, 0.4, 2)
+        centre = (round((x + dx) * 16), round((y + dy) * 16))
+        cv2.circle(pixels, centre, 9 * 16, 200, -1, cv2.LINE_AA, 4)
+    pixels += rng.normal(0, 2, pixels.shape)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def record(folder, pictures, said=None, cameras=("main",)):
+    """A recorded folder; `said` gives what the incumbent said of unit number n."""
+    with Recording(folder, len(pictures), quota_bytes=1 << 30, reserve_bytes=0) as recording:
+        for number, pixels in enumerate(pictures):
+            for place, camera in enumerate(cameras):
+                word = said(number) if said else None
+                head = FrameHead(
+                    key=FrameKey("s", "1", 2 * number + place),
+                    station="t",
+                    camera=camera,
+                    recipe="",
+                    arrived_ns=0,
+                    time_zero_ns=number,
+                    unit_id=f"u{number}",
+                    incumbent=read_incumbent(word) if word else None,
+                )
+                recording.add(head, pixels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recorded_units(tmp_path_factory):
+    """
+    100 recorded units with a station and a recipe beside them.
+
+    The first three lack a ball and nobody noticed; every tenth lacks one and the incumbent failed it.
+    """
+    folder = tmp_path_factory.mktemp("line")
+    rng = np.random.default_rng(3)
+    pictures = [picture(rng, defect=n < 3 or n % 10 == 9) for n in range(100)]
+    record(folder / "recorded", pictures, lambda n: "fail:missing" if n % 10 == 9 else "pass")
+    (folder / "station.toml").write_text(STATION, encoding="utf-8")
+    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def draw():
+    return picture
+
+
+@pytest.fixture
+def recording():
+    return record
