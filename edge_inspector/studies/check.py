@@ -30,6 +30,7 @@ from edge_inspector.settings import (
 from edge_inspector.settings import ZmqSink as ZmqSinkSettings
 from edge_inspector.studies.check_engines import engines, golden
 from edge_inspector.studies.check_observe import incumbent, observing, shadow
+from edge_inspector.studies.check_relays import relays
 from edge_inspector.studies.findings import Check, Finding, Station
 from edge_inspector.wire import sockets
 
@@ -188,6 +189,7 @@ CHECKS: tuple[Check, ...] = (
     observing,
     incumbent,
     shadow,
+    relays,
     disk,
 )
 
