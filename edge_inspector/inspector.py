@@ -27,7 +27,7 @@ from edge_inspector.groups import Group, group_regions
 from edge_inspector.importer import load
 from edge_inspector.protocols import Scorer
 from edge_inspector.quality import cause, measure, placement
-from edge_inspector.recipe import Measure, Recipe, load_recipe
+from edge_inspector.recipe import Calibration, Measure, Recipe, load_recipe
 from edge_inspector.records import (
     Baseline,
     Crop,
@@ -44,7 +44,7 @@ from edge_inspector.records import (
 from edge_inspector.rules import rules_digest
 from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.shadow import Shadow
-from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, uninspected
+from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, explained, uninspected
 
 RULES = "edge_inspector.rules:open_rules"
 
@@ -86,10 +86,7 @@ class Inspector:
         started = clock.now_ns()
         try:
             pose = self._pose(frame)
-            batches = [
-                (group, cut(frame.pixels, pose, group.rois, group.scorer.input_shape))
-                for group in self._groups(frame.head.camera)
-            ]
+            batches = self._cut(frame, pose)
             self._gate(frame, pose, [crop for _, crops in batches for crop in crops])
             was_cut = clock.now_ns()
             serial, unread = read_codes(self.codes.get(frame.head.camera, ()), frame.pixels, pose)
@@ -99,7 +96,7 @@ class Inspector:
             return Seen(self._stamp(uninspected(Reason(reason.reason), reason.detail), {}))
         inferred = clock.now_ns()
         evidence = [
-            _evidence(crop, score, pose, group)
+            _evidence(crop, score, pose, group, self.recipe.calibration)
             for group, crops, scores in scored
             for crop, score in zip(crops, scores, strict=True)
         ]
@@ -157,12 +154,14 @@ class Inspector:
     def measure(self, frame: Frame) -> dict[Measure, float]:
         """What the quality gate looks at in this frame; raises `Uninspectable`."""
         pose = self._pose(frame)
-        crops = [
-            crop
-            for group in self._groups(frame.head.camera)
-            for crop in cut(frame.pixels, pose, group.rois, group.scorer.input_shape)
-        ]
+        crops = [crop for _, crops in self._cut(frame, pose) for crop in crops]
         return self._measure(frame, pose, crops)
+
+    def _cut(self, frame: Frame, pose: Pose) -> list[tuple[Group, list[Crop]]]:
+        return [
+            (group, cut(frame.pixels, pose, group.rois, group.scorer.input_shape))
+            for group in self._groups(frame.head.camera)
+        ]
 
     def _gate(self, frame: Frame, pose: Pose, crops: Sequence[Crop]) -> None:
         asked = self.recipe.quality.get(frame.head.camera)
@@ -202,8 +201,11 @@ class Inspector:
         )
 
 
-def _evidence(crop: Crop, score: Score, pose: Pose, group: Group) -> Evidence:
+def _evidence(
+    crop: Crop, score: Score, pose: Pose, group: Group, calibration: Calibration | None
+) -> Evidence:
     box = None
+    score = explained(score, crop.roi.name, group.kind, calibration)
     if score.box is not None:
         box = to_frame(crop, score.box, pose)
     return Evidence(crop.roi.name, score, box, group.kind, group.fuse)

@@ -123,13 +123,14 @@ def _gate(
 ) -> dict[str, Any]:
     """Learn what frames the recipe is for from the units kept, and write it; per camera."""
     path = args.out if args.target.is_dir() else args.target
+    if args.no_gate:
+        write_quality(path, {})
+        return {}
     recipe = load_recipe(path)
     aside = {collected.units[index] for index in found.set_aside}
     kept = set(collected.units) - aside
     units = [
-        unit
-        for unit in good_units(items, args.split, recipe.cameras)
-        if str(unit[0].path) in kept and not args.no_gate
+        unit for unit in good_units(items, args.split, recipe.cameras) if str(unit[0].path) in kept
     ]
     learning = recipe.model_copy(update={"quality": {}})
     with open_inspector(
