@@ -148,7 +148,6 @@ class Server(ModbusTcpServer):
         counts: Counter[str] | None = None,
     ) -> None:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-        logging.getLogger("pymodbus_logging").setLevel(logging.CRITICAL)
         super().__init__(registers.device(), address=address)
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._allow = tuple(allow) or LOOPBACK

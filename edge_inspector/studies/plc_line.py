@@ -6,6 +6,7 @@ The logic is `simulator.plc`; here are its clock, its connection, and what happe
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -56,6 +57,7 @@ class PlcLine:
             raise Breakage(
                 "plc-sim needs the package 'pymodbus'; install edge-inspector[modbus]"
             ) from error
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self.logic = PlcLogic(1 if follow else slots)
         self.reads = self.faults = 0
         self.healthy_ns = 0
