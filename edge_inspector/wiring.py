@@ -25,6 +25,7 @@ from edge_inspector.gateways.modbus import config_text
 from edge_inspector.gauge import Gauge
 from edge_inspector.importer import choose
 from edge_inspector.ingest import IngestConfig
+from edge_inspector.lots import LotSink
 from edge_inspector.metrics import Metrics
 from edge_inspector.observe.incumbents import Incumbents
 from edge_inspector.observe.quiet import observing, quieted, told, watches
@@ -267,7 +268,9 @@ def _open_sinks(settings: Settings, outbox: Outbox, alarms: AlarmSink) -> list[S
     alarms.open(outbox.read(outbox.head() - reach + 1, reach))
     children = (AssuredSink, DiscreteSink, ModbusSink)
     inside = [sink for sink in settings.sinks if not isinstance(sink, children)]
-    return [alarms, *(_open_sink(sink, settings) for sink in inside)]
+    lots = LotSink(settings.store)
+    lots.open()
+    return [alarms, lots, *(_open_sink(sink, settings) for sink in inside)]
 
 
 def _open_sink(sink: SinkSettings, settings: Settings) -> Sink:
