@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_inspector.records_crops import Box as Box
 from edge_inspector.records_crops import Crop as Crop
 from edge_inspector.records_crops import EvidenceKind as EvidenceKind
+from edge_inspector.records_crops import Finding as Finding
 from edge_inspector.records_crops import Pixels as Pixels
 from edge_inspector.records_crops import Pose as Pose
 from edge_inspector.records_crops import Roi as Roi

@@ -54,14 +54,29 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What one tool measured: the kind of defect it would be, its raw score, where in crop px.
+
+    `limit` is what the number in `words` would be at the raw scores 0 and 1, None without one.
+    """
+
+    kind: str
+    raw: float
+    box: Box
+    words: str
+    limit: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """
     The evidence for one crop: higher is worse.
 
     `anomaly_map` is uint8 of any size and covers the crop; `box` is the most suspicious place in
     crop px; `defect_class` and `probability` are set by what can name a defect, else None.
-    `detail` is what was measured, in words, and `limit` the values in its unit at the raw scores 0
-    and 1, so that a verdict can say which limit is in force.
+    `detail` says in words what was found; `findings` are those of tools, the one first that
+    explains most.
     """
 
     anomaly_score: float
@@ -70,7 +85,7 @@ class Score:
     defect_class: str | None = None
     probability: float | None = None
     detail: str = ""
-    limit: tuple[float, float] | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 EvidenceKind = Literal["engine", "tools", "rules"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_inspector.recipe import Calibration, Fuse, Scale
 from edge_inspector.records import (
@@ -42,12 +42,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """Evidence against the limit that applies: `raw_limit` is that limit as a raw score."""
+    """Evidence against the limit that applies."""
 
     found: Evidence
     score: float
     limit: float
-    raw_limit: float
 
     @property
     def spoke(self) -> bool:
@@ -106,13 +105,35 @@ def scale_key(region: str, kind: EvidenceKind) -> str:
     return region if kind == "engine" else f"{region} rules"
 
 
+def explained(
+    score: Score, region: str, kind: EvidenceKind, calibration: Calibration | None
+) -> Score:
+    """
+    The score with the words, the place and the class of the first finding beyond its limit.
+
+    The limit in the words is the one in force, which calibration may have moved.
+    """
+    if not score.findings:
+        return score
+    scale = calibration.regions.get(scale_key(region, kind)) if calibration else None
+    limit = RULES_THRESHOLD
+    if calibration is not None and scale is not None:
+        limit = scale.center + calibration.threshold * scale.spread
+    beyond = (finding for finding in score.findings if finding.raw >= limit)
+    first = next(beyond, max(score.findings, key=lambda finding: finding.raw))
+    words = first.words
+    if first.limit is not None:
+        at_zero, at_one = first.limit
+        words = f"{words} (limit learned {at_zero + (at_one - at_zero) * limit:.3g})"
+    return replace(score, detail=words, box=first.box, defect_class=first.kind)
+
+
 def _judge(found: Evidence, scales: Mapping[str, Scale], limit: float) -> _Judged:
     raw = found.score.anomaly_score
     scale = scales.get(scale_key(found.region, found.kind))
     if scale is None:
-        return _Judged(found, raw, RULES_THRESHOLD, RULES_THRESHOLD)
-    raw_limit = scale.center + limit * scale.spread
-    return _Judged(found, normalise(raw, scale), limit, raw_limit)
+        return _Judged(found, raw, RULES_THRESHOLD)
+    return _Judged(found, normalise(raw, scale), limit)
 
 
 def _fuse(parts: Sequence[_Judged]) -> tuple[RegionVerdict, _Judged]:
@@ -131,7 +152,7 @@ def _fuse(parts: Sequence[_Judged]) -> tuple[RegionVerdict, _Judged]:
         defect_class=[*named, UNKNOWN][0] if failed else None,
         box=worded.found.box if failed else None,
         spoke="+".join(part.found.kind for part in speakers),
-        detail=_measured(worded) if failed else "",
+        detail=worded.found.score.detail if failed else "",
         engine_score=by_kind.get(True),
         rules_score=by_kind.get(False),
     )
@@ -148,16 +169,6 @@ def _unite(judged: Sequence[tuple[RegionVerdict, _Judged]]) -> Inspection:
         detail="" if region.outcome is Outcome.PASS else _sentence(region),
         regions=tuple(one for one, _ in judged),
     )
-
-
-def _measured(part: _Judged) -> str:
-    """What was measured, with the limit in force in the same unit."""
-    score = part.found.score
-    if not score.detail or score.limit is None:
-        return score.detail
-    at_zero, at_one = score.limit
-    limit = at_zero + (at_one - at_zero) * part.raw_limit
-    return f"{score.detail} (limit learned {limit:.3g})"
 
 
 def _sentence(region: RegionVerdict) -> str:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_inspector.recipe import Calibration, Scale
-from edge_inspector.records import Outcome, Reason, Score
-from edge_inspector.verdict import Evidence, decide, severity
+from edge_inspector.records import Finding, Outcome, Reason, Score
+from edge_inspector.verdict import Evidence, decide, explained, severity
 
 
 def calibration(threshold=3.0, **regions):
@@ -23,14 +23,20 @@ def calibration(threshold=3.0, **regions):
     )
 
 
-def found(region, raw, *, kind="engine", fuse="either", defect_class=None, **words):
-    score = Score(raw, defect_class=defect_class, box=(1, 2, 3, 4), **words)
+def found(region, raw, *, kind="engine", fuse="either", defect_class=None):
+    score = Score(raw, defect_class=defect_class, box=(1, 2, 3, 4))
     return Evidence(region, score, (5, 6, 7, 8), kind, fuse)
 
 
-def tools(region, raw, fuse="either"):
-    words = {"detail": "row 5 col 3: ball 0.31 mm off its place", "limit": (0.0, 0.12)}
-    return found(region, raw, kind="tools", fuse=fuse, defect_class="position", **words)
+def tools(region, raw, fuse="either", calibration=None):
+    """Tools whose worst finding has few words, and one that tells more."""
+    off = "row 5 col 3: ball 0.31 mm off its place"
+    findings = (
+        Finding("position", raw, (9, 9, 2, 2), off, (0, 0.12)),
+        Finding("mismatch", 2 * raw, (1, 1, 4, 4), "row 5 col 3: looks 0.8 like its template"),
+    )
+    score = explained(Score(raw, findings=findings), region, "tools", calibration)
+    return Evidence(region, score, (5, 6, 7, 8), "tools", fuse)
 
 
 def test_a_score_below_the_threshold_passes_and_one_at_it_fails():
@@ -98,8 +104,8 @@ def test_tools_say_what_they_measured_and_the_limit_they_learned():
 
 def test_calibrated_tools_share_the_threshold_and_name_the_limit_in_force():
     limits = calibration(4.0, **{"a": (0.0, 1.0), "a rules": (0.5, 0.25)})
-    passed = decide([found("a", 0.0), tools("a", 1.49)], limits)
-    failed = decide([found("a", 0.0), tools("a", 1.5)], limits)
+    passed = decide([found("a", 0.0), tools("a", 1.49, calibration=limits)], limits)
+    failed = decide([found("a", 0.0), tools("a", 1.5, calibration=limits)], limits)
     assert (passed.outcome, passed.regions[0].spoke) == (Outcome.PASS, "")
     assert (failed.outcome, failed.anomaly_score, failed.threshold) == (Outcome.FAIL, 4.0, 4.0)
     assert "(limit learned 0.18)" in failed.detail
@@ -121,13 +127,20 @@ def test_the_recipe_says_whether_either_or_both_must_speak(
     fuse, engine, measured, outcome, score, spoke
 ):
     limits = calibration(3.0, **{"a": (0.0, 1.0), "a rules": (0.0, 1.0)})
-    answer = decide([found("a", engine, fuse=fuse), tools("a", measured, fuse)], limits)
+    answer = decide([found("a", engine, fuse=fuse), tools("a", measured, fuse, limits)], limits)
     (region,) = answer.regions
     assert (region.outcome.value, region.score, region.spoke) == (outcome, score, spoke)
     assert (region.engine_score, region.rules_score) == (engine, measured)
     assert (answer.outcome, answer.anomaly_score) == (region.outcome, score)
     assert ("off its place" in answer.detail) == ("tools" in spoke)
     assert (f"(engine {engine:g}, rules {measured:g})" in answer.detail) == bool(spoke)
+
+
+def test_what_tells_most_is_said_if_it_is_beyond_its_limit():
+    limits = calibration(4.0, **{"a rules": (0.5, 0.25)})
+    assert tools("a", 1.5, calibration=limits).score.defect_class == "position"
+    assert tools("a", 1.4, calibration=limits).score.defect_class == "mismatch"
+    assert tools("a", 0.1, calibration=limits).score.box == (1, 1, 4, 4)
 
 
 def test_a_region_of_one_kind_of_evidence_says_nothing_of_another():

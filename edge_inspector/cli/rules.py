@@ -1,4 +1,4 @@
-"""`rules`: the parameters of the rule-based inspector, and their honest tuning."""
+"""`rules`: what measures without a network: tools learned for any region, and rules tuned for one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from rich.table import Table
 
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.manifest import Input
+from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Pixels
 from edge_inspector.rules.parameters import RuleParameters, load_rules
 from edge_inspector.rules.tune import overkill_of, to_toml, tune
-from edge_inspector.studies.dataset import Item, is_good, load_crop, read_items
+from edge_inspector.studies.dataset import (
+    SPLITS,
+    Item,
+    is_good,
+    load_crop,
+    read_image,
+    read_items,
+)
+from edge_inspector.studies.learn_tools import learn_tools, region_crops, write_tools
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +41,19 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     tuning.add_argument(
         "--ball-map", action="store_true", help="measure each ball's place off the regular grid"
     )
+    learning = kinds.add_parser("learn", help="measuring tools of a region, from good frames")
+    learning.add_argument("recipe", type=Path, help="recipe.toml")
+    learning.add_argument("--region", required=True, help="its name in the recipe")
+    learning.add_argument("--data", type=Path, required=True, help="CSV or folder of images")
+    learning.add_argument("--split", choices=SPLITS, default="train", help="default: train")
+    learning.add_argument("--word", default="blob", help='what to call a blob, such as "ball"')
+    learning.add_argument("--out", type=Path, required=True, help="tools TOML to write")
 
 
 def run_rules(args: argparse.Namespace) -> int:
-    """Show, or tune and say what the tuned rules reject of the good images that set their limits."""
+    """Show, learn, or tune; learning and tuning say what came of it."""
+    if args.kind == "learn":
+        return _learn(args)
     rules = load_rules(args.rules)
     if args.kind == "show":
         Console().print(_table(rules))
@@ -53,6 +71,26 @@ def run_rules(args: argparse.Namespace) -> int:
     )
     args.out.write_text(to_toml(tuned, made_by), encoding="utf-8")
     print(f"{args.out}: rejects {100 * overkill_of(tuned, limits):.2f} % of the validation images")
+    return 0
+
+
+def _learn(args: argparse.Namespace) -> int:
+    """Tools of a region; exit status 1 where good frames give no tool that repeats."""
+    recipe = load_recipe(args.recipe)
+    items = [i for i in read_items(args.data) if is_good(i.label) and i.split == args.split]
+    camera = next((one.camera for one in recipe.regions if one.name == args.region), "")
+    frames = (read_image(item.path) for item in items if item.camera in ("", camera))
+    crops, unfit = region_crops(recipe, args.region, frames)
+    tools = learn_tools(crops, args.word)
+    for name, why in tools.left_out.items():
+        print(f"left out {name}: {why}")
+    if unfit:
+        print(f"{unfit} frames gave no crop")
+    if not tools.used:
+        print("nothing repeats on these crops; let an engine judge the region alone")
+        return 1
+    write_tools(tools, args.out)
+    print(f"{args.out}: {', '.join(tools.used)}, learned from {tools.crops} crops")
     return 0
 
 

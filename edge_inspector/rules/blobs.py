@@ -13,7 +13,7 @@ from edge_inspector.rules.grid import Placement, Places, fit
 from edge_inspector.rules.tools import Blobs
 
 Floats = NDArray[np.float64]
-MISSING_FILL = 0.35
+MISSING_FILL = 0.2
 """A blob with less of its area than this is not there."""
 LEAST_CONTRAST = 0.5
 """Of the learned contrast: with less, the blobs are taken as gone and not as badly lit."""

@@ -10,27 +10,18 @@ from numpy.typing import NDArray
 
 from edge_inspector.errors import Uninspectable
 from edge_inspector.pixels import without_colour
-from edge_inspector.records import Box, Crop, EvidenceKind, Pixels, Reason, Score
+from edge_inspector.records import Box, Crop, EvidenceKind, Finding, Pixels, Reason, Score
 from edge_inspector.rules.blobs import BlobGauge, Measured
 from edge_inspector.rules.calipers import GONE_PX, CaliperGauge, PatchGauge
 from edge_inspector.rules.tools import Tools
 
 MISSING = 10.0
 """Raw score of a part that is not there: beyond what any calibration makes of a limit."""
+WORDY = ("missing", "extra", "position", "size", "pitch", "width", "shift", "mismatch")
+"""Kinds of findings, first those that tell a person most; "shift" is of all blobs together."""
 MAP_AT_LIMIT = 128
 """Grey level of the anomaly map where a measure is at its limit."""
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The worst of one tool: its raw score is 1 at the learned limit; `scale` of `words`' unit."""
-
-    kind: str
-    raw: float
-    box: Box
-    words: str
-    limit: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ class ToolScorer:
         return found
 
     def findings(self, pixels: Pixels, unit: Unit) -> list[Finding]:
-        """What each tool found worst in a crop, uint8 (h, w); missing parts first."""
+        """What each tool found worst in a crop, uint8 (h, w)."""
         found: list[Finding] = []
         if self._blobs is not None:
             found += self._of_blobs(self._blobs.measure(pixels), unit)
@@ -105,16 +96,14 @@ class ToolScorer:
         found = self.findings(pixels, unit)
         if not found:  # the tools only count, and all is there
             return Score(0.0)
-        gone = [finding for finding in found if finding.kind == "missing"]
-        worst = gone[0] if gone else max(found, key=lambda finding: finding.raw)
-        raw = max(finding.raw for finding in found)
+        worst = max(found, key=lambda finding: finding.raw)
         return Score(
-            anomaly_score=raw,
+            anomaly_score=worst.raw,
             anomaly_map=self._map(found),
             box=worst.box,
             defect_class=worst.kind,
             detail=worst.words,
-            limit=worst.limit,
+            findings=tuple(sorted(found, key=lambda finding: WORDY.index(finding.kind))),
         )
 
     def _checked(self, crop: Crop) -> Pixels:
@@ -148,7 +137,7 @@ class ToolScorer:
         if limits.place_px:
             words = f"all {word}s: {unit.length(seen.place_off)} off their place"
             found.append(
-                _length("position", seen.place_off, limits.place_px, self._whole(), words, unit)
+                _length("shift", seen.place_off, limits.place_px, self._whole(), words, unit)
             )
         if limits.position_px:
             worst, off = _worst(seen.off)

@@ -7,17 +7,21 @@ be there in most crops only, and crops that stand apart are set aside before a l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomlkit
 from numpy.typing import NDArray
 
-from edge_inspector.crops import fit
-from edge_inspector.errors import DataError
-from edge_inspector.records import Pixels
-from edge_inspector.rules.blobs import MISSING_FILL, BlobGauge
+from edge_inspector.align import open_alignment
+from edge_inspector.crops import cut, expand_region, fit
+from edge_inspector.documents import nearest
+from edge_inspector.errors import DataError, Misuse, Uninspectable
+from edge_inspector.recipe import Recipe
+from edge_inspector.records import Pixels, Pose
+from edge_inspector.rules.blobs import BlobGauge
 from edge_inspector.rules.calipers import SEARCH_PX, CaliperGauge, PatchGauge
 from edge_inspector.rules.tool_scorer import ToolScorer
 from edge_inspector.rules.tools import Blobs, Calipers, Limits, Patches, Tools, encoded
@@ -32,8 +36,10 @@ LARGEST_PX = 512
 MEDIAN_OF = 101
 FEW = 0.02
 """Share of the good crops that may lack a part or an edge, because they are defective."""
+LEAST_FILL = 0.5
+"""Share of its area that a part has in all others."""
 SURE = 1.4
-"""In all others it is there by this much more than is needed."""
+"""How much higher an edge is in all others than it needs to be."""
 RARE = 0.001
 """Share of good crops that each tool's own limit is meant to exceed."""
 NOISY_WIDTH_PX = 0.35
@@ -68,6 +74,33 @@ def learn_tools(crops: Sequence[Pixels], word: str = "blob") -> Tools:
         template=encoded(template),
     )
     return _limited(tools, good)
+
+
+def region_crops(
+    recipe: Recipe, name: str, frames: Iterable[NDArray[Any]]
+) -> tuple[list[Pixels], int]:
+    """
+    Crops of a recipe's region, of all its cells, from frames, and how many frames gave none.
+
+    The product is found in each frame as on the line. Raises `Misuse` for an unknown region.
+    """
+    region = next((one for one in recipe.regions if one.name == name), None)
+    if region is None:
+        known = [one.name for one in recipe.regions]
+        raise Misuse(f"recipe '{recipe.product}' has no region '{name}'{nearest(name, known)}")
+    spec = recipe.alignment.get(region.camera)
+    aligner = open_alignment(spec) if spec else None
+    rois = expand_region(region)
+    width, height = rois[0].box[2:]
+    crops: list[Pixels] = []
+    unfit = 0
+    for frame in frames:
+        try:
+            pose = aligner.find(frame) if aligner else Pose()
+            crops += [crop.pixels for crop in cut(frame, pose, rois, (height, width, 1))]
+        except Uninspectable:
+            unfit += 1
+    return crops, unfit
 
 
 def write_tools(tools: Tools, path: Path) -> None:
@@ -107,7 +140,7 @@ def _kept_blobs(blobs: Blobs | None, template: Pixels, good: NDArray[np.uint8]) 
     gauge = BlobGauge(blobs, template)
     measured = [gauge.measure(crop) for crop in good]
     lowest = np.quantile([one.fill for one in measured], FEW, axis=0)
-    keep = np.flatnonzero(lowest >= SURE * MISSING_FILL).tolist()
+    keep = np.flatnonzero(lowest >= LEAST_FILL).tolist()
     if not keep:
         return None
     area = np.median([one.fill for one in measured], axis=0) * gauge.areas

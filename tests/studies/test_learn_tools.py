@@ -48,8 +48,9 @@ def test_a_trace_has_no_blobs_but_a_width_that_is_learned_and_measured():
     assert tools.left_out["blobs"]
     narrow = score(tools, traces(rng, width=4.5))
     assert narrow.defect_class == "width"
-    assert "apart, not 6" in narrow.detail
-    said = float(narrow.detail.split(": ")[1].split(" px")[0])
+    (width,) = (finding.words for finding in narrow.findings if finding.kind == "width")
+    said, learned = (float(part.split(" ")[-1]) for part in width.split(" px")[:2])
+    assert learned == pytest.approx(6.0, abs=0.1)
     assert said == pytest.approx(4.5, abs=0.25)
     assert narrow.anomaly_score > 1
     assert score(tools, traces(rng)).anomaly_score < 1.5
