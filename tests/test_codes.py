@@ -13,6 +13,7 @@ from edge_inspector.errors import BackendMissing, DocumentError
 from edge_inspector.inspector import open_inspector
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Frame, FrameHead, FrameKey, Inspection, Outcome, Reason
+from edge_inspector.studies.calibrate_recipe import recipe_evidence
 from tests.integration.conftest import write_recipe
 
 zxingcpp = pytest.importorskip("zxingcpp", reason="codes are read with the package zxing-cpp")
@@ -147,6 +148,13 @@ def test_a_defect_is_a_fail_whether_or_not_the_code_is_read(judge):
 def test_a_unit_may_go_unnamed_where_the_recipe_says_so(judge):
     assert judge(product(), unreadable="unnamed").outcome is Outcome.PASS
     assert judge(product(mark=True), unreadable="unnamed").outcome is Outcome.FAIL
+
+
+def test_calibration_scores_what_is_judged_whether_or_not_the_code_is_read(recipe):
+    with open_inspector(recipe()) as inspector:
+        evidence = recipe_evidence(inspector)
+        assert set(evidence(product("SN-000417"), "")) == {"whole"}
+        assert set(evidence(product(), "")) == {"whole"}
 
 
 def test_two_codes_in_one_region_name_no_unit(judge):

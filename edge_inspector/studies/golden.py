@@ -36,6 +36,7 @@ def pictures_of(what: str, recorded: Path | None) -> list[tuple[str, str | None,
     """
     Name, camera and file of what is to be a golden sample: one picture, or a recorded unit's.
 
+    A unit goes by its id, key or trigger id; of several frames of one camera the last counts.
     Raises `Misuse` where neither is found.
     """
     if recorded is None:
@@ -47,7 +48,7 @@ def pictures_of(what: str, recorded: Path | None) -> list[tuple[str, str | None,
             )
         return [(path.stem, None, path)]
     frames = read_recorded(recorded)
-    found = [frame for frame in frames if what in (frame.unit_id, frame.unit_key)]
+    found = [f for f in frames if what in (f.unit_id, f.unit_key, str(f.trigger_id))]
     if not found:
         ids = {frame.unit_id or frame.unit_key for frame in frames}
         raise Misuse(f"{recorded} has no unit '{what}'{nearest(what, ids)}")

@@ -9,8 +9,9 @@ import pytest
 from edge_inspector.cli.main import main
 from edge_inspector.outbox.log import Lock
 from edge_inspector.recipe import load_recipe
-from edge_inspector.records import Outcome
+from edge_inspector.records import FrameHead, FrameKey, Outcome
 from edge_inspector.studies.dataset import read_image
+from edge_inspector.studies.recorded import Recording
 from tests.integration.conftest import BAD, GOOD, write_recipe
 
 
@@ -19,6 +20,19 @@ def recipe(tmp_path, tiny_engine):
     cv2.imwrite(str(tmp_path / "bad unit.png"), BAD)
     cv2.imwrite(str(tmp_path / "good.bmp"), GOOD)
     return write_recipe(tmp_path, tiny_engine)
+
+
+def head(seq, unit):
+    return FrameHead(
+        key=FrameKey("line", "e", seq),
+        station="s",
+        camera="main",
+        recipe="tiny",
+        arrived_ns=0,
+        time_zero_ns=0,
+        unit_id=unit,
+        trigger_id=seq,
+    )
 
 
 def golden(*given):
@@ -112,3 +126,18 @@ def test_without_samples_or_daemon_there_is_nothing_to_replay(recipe, capsys, tm
     Lock(tmp_path / "state").release()
     assert golden("replay", station) == 2
     assert "no daemon runs on" in capsys.readouterr().err
+
+
+def test_a_recorded_unit_is_added_by_its_id(recipe, tmp_path, capsys):
+    recorded = tmp_path / "recorded"
+    with Recording(recorded, 10, quota_bytes=10**9, reserve_bytes=0) as recording:
+        recording.add(head(1, "U1"), GOOD)
+        recording.add(head(2, "U2"), BAD)
+    given = ("add", recipe, "U2", "--from", recorded, "--expect", "fail")
+    assert golden(*given) == 0
+    (sample,) = load_recipe(recipe).golden
+    assert (sample.unit, sample.camera) == ("U2", "main")
+    assert np.array_equal(read_image(sample.picture), BAD)
+    assert golden("add", recipe, "U3", "--from", recorded, "--expect", "fail") == 2
+    assert "has no unit 'U3'; did you mean 'U" in capsys.readouterr().err
+    assert golden("add", recipe, "1", "--from", recorded, "--expect", "pass", "--name", "T1") == 0
