@@ -94,7 +94,7 @@ def _agrees(picture: Pixels, lag: tuple[float, float], window: float) -> NDArray
     for sign in (-1, 1):
         shift = np.array([[1, 0, sign * lag[1]], [0, 1, sign * lag[0]]], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        moved = cv2.warpAffine(image, shift, (width, height), flags=flags)
+        moved = np.asarray(cv2.warpAffine(image, shift, (width, height), flags=flags), np.float32)
         agrees |= _local_correlation(image, moved, side) > AGREES
     return agrees
 

@@ -73,7 +73,7 @@ def _moving(frames: Sequence[Pixels], measured: Measured, seen: Box) -> Box:
 
 def _widened(measured: Measured, spec: Outline, area: Box, seen: Box) -> tuple[Measured, Box]:
     """The outline with room around its body for the product, and the product in its px."""
-    back = np.linalg.inv(measured.base)
+    back = np.asarray(np.linalg.inv(measured.base), np.float64)
     width, height = spec.size
     margin = spec.margin_px
     body = (margin, margin, width - 2 * margin, height - 2 * margin)

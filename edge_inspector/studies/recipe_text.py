@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,16 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     replace_text(path, text)
 
 
-def recipe_text(recipe: Recipe, folder: Path) -> str:
-    """The recipe as TOML that is to lie in `folder`."""
+def recipe_text(recipe: Recipe, folder: Path, without: Collection[str] = ()) -> str:
+    """The recipe as TOML that is to lie in `folder`, less some of its keys."""
+    values = recipe_values(recipe, folder)
+    values = {key: value for key, value in values.items() if key not in without}
+    order = sorted(values, key=lambda key: isinstance(values[key], dict) or _tables(values[key]))
+    return "".join(_section(key, values[key]) for key in order)
+
+
+def recipe_values(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """What a recipe that lies in `folder` says, in plain values, defaults left out."""
     values = recipe.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     for table in PATH_TABLES:
         if table in values:
@@ -45,8 +54,7 @@ def recipe_text(recipe: Recipe, folder: Path) -> str:
             table[key] = _beside(table[key], folder)
     if "shadow" in values:
         values["shadow"] = _beside(values["shadow"], folder)
-    order = sorted(values, key=lambda key: isinstance(values[key], dict) or _tables(values[key]))
-    return "".join(_section(key, values[key]) for key in order)
+    return values
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -74,7 +74,7 @@ def _far_apart(marks: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(marks) < 2:
         return marks
     apart = np.linalg.norm(marks[:, None] - marks[None], axis=2)
-    taken = list(np.unravel_index(int(apart.argmax()), apart.shape))
+    taken = [int(at) for at in np.unravel_index(int(apart.argmax()), apart.shape)]
     while len(taken) < min(MOST, len(marks)):
         taken.append(int(apart[:, taken].min(axis=1).argmax()))
     return marks[taken]

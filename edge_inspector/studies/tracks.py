@@ -156,7 +156,8 @@ class _Mark:
 
 def _distinct(reference: Pixels, side: int) -> list[_Mark]:
     """At most one place of each cell: one with many corners that looks like no other."""
-    corners = cv2.cornerMinEigenVal(cv2.GaussianBlur(reference, (5, 5), 0), side // 2)
+    smooth = cv2.GaussianBlur(reference, (5, 5), 0)
+    corners = np.asarray(cv2.cornerMinEigenVal(smooth, side // 2), np.float32)
     margin = side // 2 + 2
     rows = np.linspace(margin, reference.shape[0] - margin, CELLS + 1).astype(int)
     columns = np.linspace(margin, reference.shape[1] - margin, CELLS + 1).astype(int)

@@ -8,10 +8,11 @@ from edge_inspector.align import open_alignment
 from edge_inspector.crops import cut, expand
 from edge_inspector.errors import DataError
 from edge_inspector.recipe import Recipe, load_recipe
-from edge_inspector.recipe_alignment import Outline, Template
+from edge_inspector.recipe_alignment import Fiducials, Outline, Template
 from edge_inspector.simulator import connector, package
 from edge_inspector.simulator.parts import NORMAL, Variation
 from edge_inspector.simulator.parts import compose as compose_package
+from edge_inspector.studies.dataset import read_image
 from edge_inspector.studies.propose import propose, propose_cameras
 from edge_inspector.studies.recipe_text import write_recipe
 
@@ -70,10 +71,9 @@ def test_parts_that_repeat_get_a_cell_each_and_share_an_engine(tmp_path: Path) -
 def test_a_template_is_kept_beside_the_recipe(tmp_path: Path) -> None:
     recipe = propose(connectors(8, times=3), "EI-12P", tmp_path)
     spec = recipe.alignment["main"]
-    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert pictures == ([] if isinstance(spec, Outline) else ["main-mark.png"])
-    if isinstance(spec, Template):
-        assert spec.image == tmp_path.resolve() / "main-mark.png"
+    assert isinstance(spec, (Template, Fiducials))
+    assert spec.image.parent == tmp_path.resolve()
+    assert list(tmp_path.glob("main-mark-*.png")) == [tmp_path / spec.image.name]
 
 
 def test_a_product_that_stays_is_taken_as_it_comes_whole(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_too_few_frames_or_frames_of_several_sizes_are_refused(tmp_path: Path) -
 @pytest.mark.parametrize(("folder", "engines"), [("deeppcb_frames/44000", 1), ("bga_poster", 1)])
 def test_real_frames_get_a_recipe(tmp_path: Path, folder: str, engines: int) -> None:
     paths = sorted((REAL / folder).glob("*_temp.jpg"))[:8] or sorted((REAL / folder).glob("*.jpg"))
-    frames = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
+    frames = [read_image(path) for path in paths]
     recipe = written(propose(frames, "real", tmp_path), tmp_path)
     assert len(recipe.engines) == engines
     for frame in frames:
