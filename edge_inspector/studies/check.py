@@ -29,6 +29,7 @@ from edge_inspector.settings import (
 )
 from edge_inspector.settings import ZmqSink as ZmqSinkSettings
 from edge_inspector.studies.check_engines import engines, golden
+from edge_inspector.studies.check_gateways import gateways
 from edge_inspector.studies.check_observe import incumbent, observing, shadow
 from edge_inspector.studies.check_relays import relays
 from edge_inspector.studies.findings import Check, Finding, Station
@@ -189,6 +190,7 @@ CHECKS: tuple[Check, ...] = (
     observing,
     incumbent,
     shadow,
+    gateways,
     relays,
     disk,
 )
