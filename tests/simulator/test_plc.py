@@ -47,9 +47,9 @@ class Rig:
         return self.plc.scan(None, 0, part=True)
 
     def move(self, count=1, ms=0, part=False):
-        for _ in range(count):
-            scanned = self.plc.scan(None, ms, moved=True, part=part)
-        return scanned
+        for _ in range(count - 1):
+            self.plc.scan(None, ms, moved=True, part=part)
+        return self.plc.scan(None, ms, moved=True, part=part)
 
 
 def words(case):
