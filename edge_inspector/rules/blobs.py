@@ -27,10 +27,11 @@ SAMPLES = 4000
 @dataclass(frozen=True, slots=True)
 class Measured:
     """
-    One entry per blob but for `pitch_off`, one per pair of neighbours.
+    One entry per blob, but for `pitch_off` and `joint`, one per pair of neighbours.
 
-    `fill` is area over learned area; `place_off` how far the pattern as a whole has moved;
-    `extra` area and middle of the largest blob where none belongs.
+    `fill` is area over learned area; `joint` the share of material midway between two blobs;
+    `place_off` how far the pattern as a whole has moved; `extra` area and middle of the largest
+    blob where none belongs.
     """
 
     there: NDArray[np.bool_]
@@ -39,6 +40,7 @@ class Measured:
     usual_fill: float
     off: Floats
     pitch_off: Floats
+    joint: Floats
     place_off: float
     extra: float
     extra_at: complex
@@ -91,6 +93,7 @@ class BlobGauge:
             usual_fill=float(np.median(fill[there])) if there.any() else 1.0,
             off=np.where(there, np.abs(centre - at), 0.0),
             pitch_off=np.where(both, np.abs(apart - expected), 0.0),
+            joint=self._joint(material, (at[first] + at[second]) / 2),
             place_off=float(np.abs(at - self.nodes).max()),
             extra=extra,
             extra_at=extra_at,
@@ -148,6 +151,15 @@ class BlobGauge:
         off = found - ideal
         shift = complex(np.median(off.real), np.median(off.imag)) if off.size else 0j
         return Placement(1.0, shift)
+
+    def _joint(self, material: NDArray[np.float32], middle: Places) -> Floats:
+        """Share of material in the 3 x 3 px at each place."""
+        high = np.array(material.shape)[:, None] - 2
+        at = np.rint([middle.imag, middle.real]) + self._pad
+        y, x = np.clip(at, 1, high).astype(np.intp)
+        around = np.arange(-1, 2)
+        near = material[y[:, None, None] + around[:, None], x[:, None, None] + around]
+        return np.asarray(near.mean(axis=(1, 2)), np.float64)
 
     def _extra(self, material: NDArray[np.float32], shift: complex) -> tuple[float, complex]:
         """The largest blob off all places, and its middle."""

@@ -17,7 +17,9 @@ from edge_inspector.rules.tools import Tools
 
 MISSING = 10.0
 """Raw score of a part that is not there: beyond what any calibration makes of a limit."""
-WORDY = ("missing", "extra", "position", "size", "pitch", "width", "shift", "mismatch")
+WORDY = (
+    "missing", "bridge", "position", "size", "extra", "pitch", "width", "shift", "mismatch",
+)  # fmt: skip
 """Kinds of findings, first those that tell a person most; "shift" is of all blobs together."""
 MAP_AT_LIMIT = 128
 """Grey level of the anomaly map where a measure is at its limit."""
@@ -70,6 +72,7 @@ class ToolScorer:
             found["place_px"] = seen.place_off
             found["position_px"] = float(seen.off.max())
             found["pitch_px"] = float(seen.pitch_off.max(initial=0.0))
+            found["joint_share"] = float(seen.joint.max(initial=0.0))
             found["area_share"] = float(np.abs(self._share(seen)).max())
         if self._calipers is not None:
             found["width_px"] = float(np.abs(self._calipers.measure(pixels)).max())
@@ -127,7 +130,7 @@ class ToolScorer:
     def _of_blobs(self, seen: Measured, unit: Unit) -> list[Finding]:
         assert self._blobs is not None
         names, word, limits = self._names, self.tools.word, self.tools.limits
-        found = self._missing(seen) + self._of_areas(seen, unit)
+        found = self._missing(seen) + self._of_areas(seen, unit) + self._joined(seen)
         if limits.extra_px2:
             near = names[int(np.abs(self._blobs.nodes - seen.extra_at).argmin())]
             words = f"near {near}: {unit.area(seen.extra)} where no {word} belongs"
@@ -158,6 +161,17 @@ class ToolScorer:
         more = f", {gone.size} of {seen.there.size} in all" if gone.size > 1 else ""
         words = f"{self._names[gone[0]]}: {self.tools.word} missing{more}"
         return [Finding("missing", MISSING, self._at(seen, int(gone[0])), words)]
+
+    def _joined(self, seen: Measured) -> list[Finding]:
+        assert self._blobs is not None
+        most = self.tools.limits.joint_share
+        if not most or not seen.joint.size:
+            return []
+        worst, share = _worst(seen.joint)
+        one, other = (int(side[worst]) for side in self._blobs.pairs)
+        words = f"{self._names[one]} to {self._names[other]}: {share:.2g} of the gap is filled"
+        box = self._box(complex(seen.centre[one] + seen.centre[other]) / 2, 6.0)
+        return [Finding("bridge", share / most, box, words, (0.0, most))]
 
     def _of_areas(self, seen: Measured, unit: Unit) -> list[Finding]:
         assert self._blobs is not None

@@ -87,6 +87,7 @@ class Limits(Document):
     place_px: Limit | None = Field(None, description="Largest shift of all blobs together, px.")
     position_px: Limit | None = Field(None, description="Largest distance from its place, px.")
     pitch_px: Limit | None = Field(None, description="Largest change between neighbours, px.")
+    joint_share: Limit | None = Field(None, description="Most material between neighbours, share.")
     area_share: Limit | None = Field(None, description="Largest lack or excess of area, share.")
     width_px: Limit | None = Field(None, description="Largest change between two edges, px.")
     mismatch: Limit | None = Field(None, description="1 less the correlation with the template.")

@@ -236,7 +236,7 @@ def _meaningful(tools: Tools) -> dict[str, float]:
         reach = float(BlobGauge(tools.blobs, tools.pixels()).reach)
         usual = float(np.median(tools.blobs.area_px2))
         most |= {"extra_px2": usual / 2, "place_px": 2 * reach, "position_px": reach}
-        most |= {"pitch_px": 2 * reach, "area_share": 0.5}
+        most |= {"pitch_px": 2 * reach, "joint_share": 0.8, "area_share": 0.5}
     return most
 
 
@@ -248,6 +248,7 @@ def _least(tools: Tools) -> dict[str, float]:
         "place_px": 0.2,
         "position_px": 0.1,
         "pitch_px": 0.1,
+        "joint_share": 0.4,
         "area_share": 0.02,
         "width_px": 0.1,
         "mismatch": 0.005,

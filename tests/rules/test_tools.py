@@ -113,6 +113,15 @@ def test_material_where_none_belongs_is_measured(rng):
     assert (found.box[0] < 28 < found.box[0] + found.box[2]) is True
 
 
+def test_two_balls_that_are_joined_are_both_named(rng):
+    bridged = board(rng)
+    bridged[37:40, 38:58] = 200
+    found = scored(bridged)
+    assert found.defect_class == "bridge"
+    assert found.detail.startswith("row 2 col 2 to row 2 col 3: ")
+    assert "of the gap is filled (limit learned 0.4)" in found.detail
+
+
 def test_a_ball_too_large_says_its_area_and_the_usual_one(rng):
     found = scored(board(rng, grown=((2, 2), 5.2)))
     assert found.defect_class == "size"
