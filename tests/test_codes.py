@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tomlkit
 
-from edge_inspector.codes import MAX_SERIAL
+from edge_inspector.codes import MAX_SERIAL, open_codes, read_codes
 from edge_inspector.docket import units
 from edge_inspector.errors import BackendMissing, DocumentError
 from edge_inspector.inspector import open_inspector
+from edge_inspector.pixels import pose_matrix
 from edge_inspector.recipe import load_recipe
-from edge_inspector.records import Frame, FrameHead, FrameKey, Inspection, Outcome, Reason
+from edge_inspector.records import Frame, FrameHead, FrameKey, Inspection, Outcome, Pose, Reason
 from edge_inspector.studies.calibrate_recipe import recipe_evidence
 from tests.integration.conftest import write_recipe
 
@@ -155,6 +156,17 @@ def test_calibration_scores_what_is_judged_whether_or_not_the_code_is_read(recip
         evidence = recipe_evidence(inspector)
         assert set(evidence(product("SN-000417"), "")) == {"whole"}
         assert set(evidence(product(), "")) == {"whole"}
+
+
+def test_a_code_is_read_in_the_pose_of_the_product(recipe):
+    upright = product("B7", form="Code128", module=1)
+    pose = Pose(dx=110.0, dy=60.0, angle_deg=20.0)
+    turned = cv2.warpAffine(upright, pose_matrix(pose), (420, 190), borderValue=100)
+    readers = open_codes(load_recipe(recipe(code="code-128")))["main"]
+    assert read_codes(readers, turned, pose) == ("B7", "")
+    serial, problem = read_codes(readers, turned, Pose())
+    assert serial == ""
+    assert "no code can be read" in problem
 
 
 def test_two_codes_in_one_region_name_no_unit(judge):

@@ -18,11 +18,17 @@ from edge_inspector.settings import load_settings
 from edge_inspector.studies.rejects import Reject, Rejects, find_rejects
 from edge_inspector.studies.since import since_utc_ns
 
+DAY = "1d"
+
 
 def add_rejects(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("station", type=Path, help="station.toml")
-    parser.add_argument("--since", metavar="TIME", help="1h, 30m, 2d, or 2026-03-31T14:00")
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="1h, 30m, 2d, or 2026-03-31T14:00; default: 1d, with --unit the whole log",
+    )
     parser.add_argument("--unit", metavar="ID", help="unit id, serial, trigger id or unit key")
     parser.add_argument("--limit", type=int, default=200, help="the newest so many; default: 200")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write one self-contained page")
@@ -33,7 +39,7 @@ def run_rejects(args: argparse.Namespace) -> int:
     """Look through the log, also while a daemon writes it."""
     if args.limit < 1:
         raise Misuse(f"--limit {args.limit}; it must be at least 1")
-    since_ns = since_utc_ns(args.since)
+    since_ns = since_utc_ns(args.since or (None if args.unit else DAY))
     settings = load_settings(args.station)
     log = Log(settings.store)
     try:
@@ -51,7 +57,7 @@ def run_rejects(args: argparse.Namespace) -> int:
     if args.unit is not None and not found.units:
         raise Misuse(f"the log has no verdict of a unit '{args.unit}' in that time")
     if args.html is not None:
-        since = f"Since {clock.utc_text(since_ns)}" if args.since else "In the whole log"
+        since = f"Since {clock.utc_text(since_ns)}" if since_ns else "In the whole log"
         args.html.write_text(rejects_page(found, since), encoding="utf-8")
     if args.json:
         print(msgspec.json.encode(_facts(found)).decode())

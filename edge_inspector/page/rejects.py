@@ -9,6 +9,8 @@ from edge_inspector.page.sheet import picture, sheet, table, tag
 from edge_inspector.records import Box, Outcome
 from edge_inspector.studies.rejects import Place, Reject, Rejects
 
+HEADINGS = ("region", "class", "place", "size", "score", "threshold", "evidence", "measured")
+
 
 def rejects_page(found: Rejects, since: str) -> str:
     """The page; `since` says in words from when."""
@@ -35,7 +37,7 @@ def _reject(reject: Reject) -> str:
     ]
     if reject.places:
         rows = [_row(place) for place in reject.places]
-        lines.append(table(("region", "class", "score", "threshold", "place", "size"), rows))
+        lines.append(table(HEADINGS, rows))
     lines += [picture(path, f"{name_of(reject)}: crop and map") for path in reject.pictures]
     if not reject.pictures:
         lines.append(tag("p", "no picture was kept", "dim"))
@@ -88,4 +90,5 @@ def _row(place: Place) -> tuple[object, ...]:
     threshold = "" if place.threshold is None else round(place.threshold, 3)
     region = f"{place.camera}: {place.region}" if place.camera != "main" else place.region
     score = round(place.score, 3)
-    return region, place.defect_class, score, threshold, place_text(place), size_text(place)
+    where = (place_text(place), size_text(place))
+    return region, place.defect_class, *where, score, threshold, place.spoke, place.detail

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+import cv2
+
+QUALITY = 85
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #777; --bad: #c62828; --odd: #b26a00; }
@@ -56,9 +59,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def picture(path: Path, alt: str) -> str:
-    """A PNG file within the page; a line of text where it is gone."""
-    try:
-        content = b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        return tag("p", f"{path.name}: {error.strerror}", "dim")
-    return f'<img src="data:image/png;base64,{content}" alt="{escape(alt)}">'
+    """A picture within the page, as JPEG since there are many; a line of text where it is gone."""
+    pixels = cv2.imread(str(path)) if path.is_file() else None
+    if pixels is None:
+        return tag("p", f"{path.name} is gone or cannot be read", "dim")
+    jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
+    content = b64encode(jpeg.tobytes()).decode()
+    return f'<img src="data:image/jpeg;base64,{content}" alt="{escape(alt)}">'

@@ -216,7 +216,7 @@ def test_the_page_holds_all_of_it_and_nothing_from_elsewhere(station, tmp_path, 
     assert "fail (missing), score 7.25 against 5" in reader.text
     assert "3 of 4 units were not passed (75.00%)" in reader.text
     (image,) = reader.images
-    content = base64.b64decode(image.removeprefix("data:image/png;base64,"))
+    content = base64.b64decode(image.removeprefix("data:image/jpeg;base64,"))
     assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is not None
     assert not re.findall(r"https?://", page)
 
