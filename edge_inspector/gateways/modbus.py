@@ -101,6 +101,8 @@ class Gateway:
         self._told = log.cursor(sink.consumer)
         self._next = max(self._told + 1, log.head() - QUEUE)
         self._results.skip_to(self._next)
+        self._past_ns: int | None = clock.now_ns()
+        """When this process began; None once what was there before is read."""
         self._over = asyncio.Event()
         self._fault: StoreFault | None = None
 
@@ -123,6 +125,7 @@ class Gateway:
         await server.start()
         process.limit_growth(MEMORY_MIB)
         self._catch_up(self._log.head())
+        self._past_ns = None
         loop.add_reader(self._line.fileno(), self._listen)
         self._say(Ready(f"modbus {sink.host}:{sink.port}"))
         try:
@@ -181,7 +184,7 @@ class Gateway:
     def _take(self, vseq: int, body: bytes) -> None:
         self._next = vseq + 1
         try:
-            self._results.add(_VERDICT.decode(body))
+            self._results.add(_VERDICT.decode(body), past_ns=self._past_ns)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._results.counts["modbus_unreadable_rows"] += 1
             self._results.skip_to(vseq + 1)

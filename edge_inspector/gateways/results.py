@@ -58,8 +58,8 @@ class Results:
         """Whether a result waits to be acknowledged."""
         return bool(self._queue)
 
-    def add(self, verdict: Verdict) -> None:
-        """The next verdict of the log."""
+    def add(self, verdict: Verdict, *, past_ns: int | None = None) -> None:
+        """The next verdict of the log; one from before `past_ns` that was too old then is history."""
         self._seen = verdict.vseq
         if verdict.run > self.run:
             self.begin_run(verdict.run)
@@ -68,6 +68,9 @@ class Results:
             return
         if verdict.run != self.run or self.awaits_run:
             self.counts["modbus_other_run"] += 1
+            return
+        if past_ns is not None and not self._fresh(verdict, past_ns):
+            self.counts["modbus_historical"] += 1
             return
         if not self._keep:
             self._queue.clear()
@@ -124,11 +127,13 @@ class Results:
         )
 
     def _code(self, verdict: Verdict, now_ns: int) -> int:
-        valid_us = verdict.valid_us if self._validity_us is None else self._validity_us
-        fresh = 0 <= now_ns - verdict.time_zero_ns < valid_us * NS_PER_US
-        if verdict.outcome is Outcome.PASS and not fresh:
+        if verdict.outcome is Outcome.PASS and not self._fresh(verdict, now_ns):
             return CODES[Reason.TIMEOUT]
         return code_of(verdict.outcome, verdict.reason)
+
+    def _fresh(self, verdict: Verdict, now_ns: int) -> bool:
+        valid_us = verdict.valid_us if self._validity_us is None else self._validity_us
+        return 0 <= now_ns - verdict.time_zero_ns < valid_us * NS_PER_US
 
 
 def _digest(engine: str) -> int:

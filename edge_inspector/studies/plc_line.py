@@ -18,6 +18,7 @@ from edge_inspector.simulator.plc import PlcLogic, Slot, intact
 CYCLE_S = 0.01
 TIMEOUT_S = 0.1
 REGISTERS = 20
+READY = 2
 
 
 class Gated(NamedTuple):
@@ -60,7 +61,7 @@ class PlcLine:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self.logic = PlcLogic(1 if follow else slots)
         self.reads = self.faults = 0
-        self.healthy_ns = 0
+        self.healthy_ns = self.ready_ns = 0
         self._faulty = (ModbusException, OSError)
         self._client: Any = ModbusTcpClient(host, port=port, timeout=TIMEOUT_S, retries=0)
         self._period_ns = int(1e9 / rate_hz)
@@ -86,8 +87,7 @@ class PlcLine:
             if self._follow and registers is not None:
                 self._place(registers)
             writes = self.logic.scan(registers, elapsed_ms).writes
-            if self.logic.healthy:
-                self.healthy_ns = clock.now_ns()
+            self._remember(registers)
             while not self._follow and clock.now_ns() >= move_ns:
                 move_ns += self._period_ns
                 writes = self._move()
@@ -95,6 +95,13 @@ class PlcLine:
                 writes = self._move()
             self._write(writes)
         self._client.close()
+
+    def _remember(self, registers: list[int] | None) -> None:
+        """When the station was last trusted, and when it last called itself ready beside that."""
+        if self.logic.healthy:
+            self.healthy_ns = clock.now_ns()
+            if registers is not None and registers[1] & READY:
+                self.ready_ns = self.healthy_ns
 
     def _place(self, registers: list[int]) -> None:
         """The part of the result that is shown is the one at the gate."""

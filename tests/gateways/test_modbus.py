@@ -313,3 +313,14 @@ def test_a_port_that_is_taken_is_said_and_ends_the_gateway(start_gateway):
 def test_a_verdict_without_a_class_has_no_number(core, plc):
     core.commit(**LONG)
     assert plc.until(lambda block: block[4])[8] == NO_CLASS
+
+
+def test_what_was_too_old_when_the_gateway_started_is_history(start_gateway, connect, store):
+    store.commit(3, valid_us=1)
+    store.commit(**LONG)
+    core = start_gateway()
+    plc = connect(core.port)
+    assert plc.until(lambda block: block[4])[4] == 4
+    assert core.until_counted("modbus_historical", 3) == 3
+    plc.write(Held.ACK, 4)
+    core.until_acked(4)
