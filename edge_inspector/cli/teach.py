@@ -45,13 +45,16 @@ def add_teach(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="of training at most; default: what it needs")
     parser.add_argument("--threads", type=int, default=1, help="of training; default: 1")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--brisk", action="store_true", help="take a full share of the box: no line runs on it"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as one object")
 
 
 def run_teach(args: argparse.Namespace) -> int:
     """0 when the recipe is in force and observes; nothing is changed otherwise."""
     _check(args)
-    status = own_session()
+    status = None if args.brisk else own_session()
     return _teach(args) if status is None else status
 
 
@@ -92,8 +95,9 @@ def _teach(args: argparse.Namespace) -> int:
         with Stages(console) as stages:
             if not _record(args, folder, stages):
                 raise KeyboardInterrupt
-            give_way()
-            cap_memory()
+            if not args.brisk:
+                give_way()
+                cap_memory()
             taught = teach(settings.recipe, folder, wish, stages.tell, stages.show)
     except KeyboardInterrupt:
         console.print("interrupted; run the same again and it goes on where it was")

@@ -1,5 +1,6 @@
 import json
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -150,19 +151,27 @@ def test_what_stops_it_leaves_the_recipe_in_force(copy):
 
 def test_a_training_that_was_cut_off_goes_on(recorded_units, tmp_path):
     shutil.copytree(recorded_units, tmp_path, dirs_exist_ok=True)
-    steps = []
+    before: list[int] = []
+    after: list[int] = []
 
-    def stop(stage, done, total):
+    def press_ctrl_c(stage, done, total):
         if stage == "teaching 'cell'":
-            steps.append(done)
-            if len(steps) == 30:
-                raise KeyboardInterrupt
+            before.append(done)
+            if done == 30:
+                handler = signal.getsignal(signal.SIGINT)
+                assert callable(handler)
+                handler(signal.SIGINT, None)
+
+    def watch(stage, done, total):
+        if stage == "teaching 'cell'":
+            after.append(done)
 
     given = (tmp_path / "recipe.toml", tmp_path / "recorded", wish(), quietly)
     with pytest.raises(KeyboardInterrupt):
-        teach(*given, stop)
+        teach(*given, press_ctrl_c)
     assert load_recipe(tmp_path / "recipe.toml").version == 1
-    report = teach(*given, lambda *_: None)
+    report = teach(*given, watch)
+    assert (before[-1], after[0], after[-1]) == (30, 31, STEPS)
     assert report.engines[0].folder.name == "1"
     assert not (tmp_path / "engines/cell/1.part").exists()
 
