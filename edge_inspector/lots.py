@@ -2,8 +2,8 @@
 Lots: which units were made and traced together, and how their verdicts came out.
 
 `lots.db` in the store's folder is counted beside the log, each verdict once: the number up to which
-it was counted is written with the counts. A unit is of the lot that was begun last before its time
-zero, by UTC; what counts outlives the verdicts that retention takes.
+it was counted is written with the counts. A unit is of the lot that its frames name, else of the one
+that was begun last before its time zero, by UTC. Counts outlive the verdicts that retention takes.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ class _Facts(msgspec.Struct, frozen=True):
     defect_class: str | None = None
     settled_utc_ns: int = 0
     latency_us: int = 0
+    lot: str = ""
 
 
 class Lot(msgspec.Struct, frozen=True, kw_only=True):
     """
     One lot: units by outcome, rejects by defect class or by reason, `unknown` where none is named.
 
-    Units that came before any lot was begun are of the lot without a name, begun at 0.
+    Units of no lot are of the one without a name. One that was only named by frames began at 0.
     """
 
     lot: str
@@ -110,13 +111,15 @@ class LotBook:
             return int(self._db.execute("SELECT vseq FROM seen").get)
 
     def lots(self) -> list[Lot]:
-        """Every lot, in the order in which they were begun first."""
+        """Every lot, in the order in which they were begun first, those that were not by name."""
         with self._mended():
             firsts: dict[str, tuple[int, str]] = {"": (0, "")}
             for utc_ns, lot, by in self._db.execute("SELECT * FROM began ORDER BY utc_ns"):
                 firsts.setdefault(lot, (utc_ns, by))
             cells = list(self._db.execute("SELECT lot, outcome, kind, units FROM tally"))
-        found = [_lot(lot, *first, cells) for lot, first in firsts.items()]
+            firsts = {**dict.fromkeys((cell[0] for cell in cells), (0, "")), **firsts}
+        in_order = sorted(firsts.items(), key=lambda one: (one[1][0], one[0]))
+        found = [_lot(lot, *first, cells) for lot, first in in_order]
         return [lot for lot in found if lot.lot or lot.units]
 
     def close(self) -> None:
@@ -210,7 +213,7 @@ def _key(facts: _Facts, began: list[tuple[int, str]]) -> tuple[str, str, str]:
     """Lot, outcome, and class or reason of one verdict."""
     zero_ns = facts.settled_utc_ns - facts.latency_us * clock.NS_PER_US
     place = bisect.bisect_right(began, zero_ns, key=lambda one: one[0])
-    lot = began[place - 1][1] if place else ""
+    lot = facts.lot or (began[place - 1][1] if place else "")
     kind = facts.reason.value if facts.reason else facts.defect_class or "unknown"
     return lot, facts.outcome.value, "" if facts.outcome is Outcome.PASS else kind
 

@@ -103,6 +103,8 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     tombstone: bool = False
     incumbent: Baseline | None = None
     """What the inspector that was there before said of this frame's unit."""
+    lot: str = ""
+    """Units made and traced together, as the frame named them."""
 
     def contradicts(self, digest: int) -> bool:
         """Whether pixels with this digest, under the same identity, are others than these."""
@@ -223,6 +225,7 @@ class Verdict(
     rois_omitted: int = 0
     shadow: Baseline | None = None
     serial: str = ""
+    lot: str = ""
 
     @property
     def source(self) -> str:

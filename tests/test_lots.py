@@ -28,13 +28,13 @@ class Line:
         self.number = 0
         self.outbox = Outbox(folder)
         self.outbox.open(
-            on_batch=lambda _, committed: [self.written.release() for _ in committed],
+            on_batch=lambda _, committed: self.written.release(max(1, len(committed))),
             on_fault=lambda fault: None,
         )
         self.book = LotBook(folder)
         self.log = Log(folder)
 
-    def judged(self, *units, zero_ns=None):
+    def judged(self, *units, zero_ns=None, **fields):
         zero_ns = clock.now_ns() if zero_ns is None else zero_ns
         for outcome, reason, defect_class in units:
             self.number += 1
@@ -47,6 +47,7 @@ class Line:
                 frames=(FrameKey("src", "e", self.number),),
                 recipe="r",
                 time_zero_ns=zero_ns,
+                **fields,
             )
             self.outbox.commit(verdict)
         for _ in units:
@@ -84,6 +85,18 @@ def test_units_are_of_the_lot_begun_before_their_time_zero(line):
     assert (found["A"].units, found["A"].passed, found["A"].uninspected) == (4, 3, {"timeout": 1})
     assert (found["B"].units, found["B"].passed, found["B"].failed) == (3, 1, {"missing": 2})
     assert found["B"].by == "mia"
+
+
+def test_what_the_frames_name_beats_what_was_begun(line):
+    line.book.begin("A", "mia")
+    line.judged(GOOD, BAD, lot="B")
+    line.judged(GOOD, lot="A")
+    line.judged(GOOD)
+    found = line.count()
+    assert {name: (lot.units, bool(lot.began_utc_ns)) for name, lot in found.items()} == {
+        "A": (2, True),
+        "B": (2, False),
+    }
 
 
 def test_a_lot_that_is_begun_again_goes_on(line):

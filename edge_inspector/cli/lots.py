@@ -47,7 +47,8 @@ def run_lots(args: argparse.Namespace) -> int:
 
 
 def _line(lot: Lot) -> str:
-    began = f"begun {clock.utc_text(lot.began_utc_ns)} by {lot.by}" if lot.lot else "before any lot"
+    named = "named by its frames" if lot.lot else "of no lot"
+    began = f"begun {clock.utc_text(lot.began_utc_ns)} by {lot.by}" if lot.began_utc_ns else named
     kinds = ", ".join(
         f"{units} {kind}" for kind, units in sorted({**lot.failed, **lot.uninspected}.items())
     )

@@ -37,6 +37,7 @@ COLUMNS = (
     "unit_id",
     "trigger_id",
     "serial",
+    "lot",
 )
 TYPES = {
     "vseq": int,

@@ -85,6 +85,7 @@ class FrameSource:
         budget_ms: float | None = None,
         pixel_format: str | None = None,
         incumbent: str | None = None,
+        lot: str | None = None,
         copy: bool = True,
     ) -> int:
         """
@@ -92,7 +93,7 @@ class FrameSource:
 
         Pixels are an array (h, w[, c]) of uint8 or uint16, in BGR order unless `pixel_format` says
         otherwise, or JPEG or PNG bytes. `age_ms` is trigger to now; `incumbent` is what another
-        inspector said: `pass`, `fail`, `fail:CLASS` or `uninspected`. With `copy=False` the array
+        inspector said: `pass`, `fail`, `fail:CLASS` or `uninspected`; `lot` is counted. With `copy=False` the array
         must not change until the frame is settled. Raises `Misuse` for what cannot be sent or a
         source that the daemon refuses, `Breakage` when too many frames wait for a daemon.
         """
@@ -107,6 +108,7 @@ class FrameSource:
                 budget_ms=self.budget_ms if budget_ms is None else budget_ms,
                 pixel_format=pixel_format,
                 incumbent=incumbent,
+                lot=lot,
                 copy=copy,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from edge_inspector.wire.codes import CODEC_NUMBERS, FORMAT_NUMBERS, Type
 from edge_inspector.wire.header import Header, digest
 from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wire.layout import JPEG, PNG, raw_layout
+from edge_inspector.wire.plain import check_lot
 
 MAX_SIDE = 65_535
 MAX_TRIGGER = 2**64 - 1
@@ -55,6 +57,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str | None = None
     why: Given | None = None
     incumbent: str | None = None
+    lot: str | None = None
 
 
 def draft(
@@ -70,6 +73,7 @@ def draft(
     copy: bool = True,
     why: Given | None = None,
     incumbent: str | None = None,
+    lot: str | None = None,
 ) -> Draft:
     """A frame taken `age_ms` ago, a negative age counts as 0; raises `Misuse`."""
     if trigger_id is not None and not 1 <= trigger_id <= MAX_TRIGGER:
@@ -79,7 +83,8 @@ def draft(
     if not 0 < budget_ms <= MAX_BUDGET_MS:
         raise Misuse(f"budget_ms {budget_ms}; it is above 0 and at most {MAX_BUDGET_MS:.0f}")
     if incumbent is not None:
-        _check_incumbent(incumbent)
+        _checked(read_incumbent, incumbent)
+    _checked(check_lot, lot)
     age_ns = round(max(0.0, age_ms) * clock.NS_PER_MS)
     header = Header(
         type=Type.FRAME,
@@ -93,13 +98,19 @@ def draft(
     if pixels is not None:
         header, body = _described(header, pixels, pixel_format, copy=copy)
     return Draft(
-        header=header, pixels=body, unit_id=unit_id, recipe=recipe, why=why, incumbent=incumbent
+        header=header,
+        pixels=body,
+        unit_id=unit_id,
+        recipe=recipe,
+        why=why,
+        incumbent=incumbent,
+        lot=lot,
     )
 
 
-def _check_incumbent(text: str) -> None:
+def _checked(read: Callable[[Any], object], text: str | None) -> None:
     try:
-        read_incumbent(text)
+        read(text)
     except WireError as error:
         raise Misuse(str(error)) from None
 

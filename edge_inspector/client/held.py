@@ -43,6 +43,7 @@ class Held(msgspec.Struct, kw_only=True):
     recipe: str | None
     pixels: Part | None
     incumbent: str | None = None
+    lot: str | None = None
     why: Tombstone | None = None
     deadline_ns: int
     timer_ns: int
@@ -160,6 +161,7 @@ def message(held: Held, terms: Welcome, now_ns: int) -> Sending:
             age_us=(now_ns - held.header.t_mono_ns) // NS_PER_US,
             why=held.why,
             incumbent=held.incumbent,
+            lot=held.lot,
         ),
         payload,
     )

@@ -107,6 +107,7 @@ class Offers:
             unit_id=draft.unit_id,
             recipe=draft.recipe,
             incumbent=draft.incumbent,
+            lot=draft.lot,
             pixels=draft.pixels,
             deadline_ns=draft.header.t_mono_ns + draft.header.budget_us * NS_PER_US,
             timer_ns=min(TIMER_NS, draft.header.budget_us * NS_PER_US // 3),

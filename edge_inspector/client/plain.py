@@ -71,12 +71,13 @@ class Publisher:
         captured_ns: int | None = None,
         pixel_format: str | None = None,
         incumbent: str | None = None,
+        lot: str | None = None,
     ) -> str | None:
         """
         Send one frame: an array (h, w[, c]) of uint8 or uint16, BGR, or JPEG or PNG bytes.
 
         `captured_ns` is UTC; `seq` counts up by itself; `incumbent` is what another inspector said:
-        `pass`, `fail`, `fail:CLASS` or `uninspected`. The daemon's text for `req`, else None.
+        `pass`, `fail`, `fail:CLASS` or `uninspected`; `lot` is counted by `lots`. The daemon's text for `req`, else None.
         Raises `Breakage` when nobody took it in time.
         """
         number = self._next_seq if seq is None else seq
@@ -90,6 +91,7 @@ class Publisher:
             captured_ns=captured_ns,
             pixel_format=pixel_format,
             incumbent=incumbent,
+            lot=lot,
         )
         try:
             self._socket.send_multipart(parts)

@@ -136,6 +136,7 @@ def decide(
         engine=",".join(dict.fromkeys(a.engine for a in answers.values() if a.engine)),
         recipe_version=recipe_version,
         degraded=tuple(dict.fromkeys(s for a in answers.values() for s in a.degraded)),
+        lot=next((part.head.lot for part in unit.parts.values() if part.head.lot), ""),
         advisory=head.advisory,
         time_zero_ns=head.time_zero_ns,
         deadline_ns=unit.deadline_ns,

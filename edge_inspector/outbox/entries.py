@@ -120,6 +120,7 @@ def aborted_verdict(unit_key: str, heads: Sequence[FrameHead], deadline_ns: int)
         run=first.run,
         trigger_id=first.trigger_id,
         unit_id=first.unit_id,
+        lot=first.lot,
         advisory=first.advisory,
         time_zero_ns=min(head.time_zero_ns for head in heads),
         deadline_ns=deadline_ns,

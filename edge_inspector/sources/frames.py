@@ -16,7 +16,7 @@ from edge_inspector.wire.codes import CODECS, PIXEL_FORMATS, TOMBSTONES, Flag, R
 from edge_inspector.wire.header import Header, digest
 from edge_inspector.wire.incumbent import read_incumbent
 from edge_inspector.wire.layout import FORMATS, Layout, announced, encoded_layout, within_cap
-from edge_inspector.wire.plain import Identity
+from edge_inspector.wire.plain import EVERY, Identity
 
 MAX_AGE_US = 7 * 24 * 3600 * 1_000_000
 """An older frame is said to be this old: late by any budget, and a number that every record holds."""
@@ -29,7 +29,7 @@ class Reader:
         self._around = around
         self._camera = camera
         self._recipe = recipe
-        self.recipes = [around.recipe, *sorted(around.recipes - {around.recipe})]
+        self.recipes = [around.recipe, *sorted(around.recipes - {around.recipe, EVERY})]
 
     def tombstone(self, link: Link, header: Header, facts: FrameFacts, now_ns: int) -> Arrival:
         """A frame that its source gave up; raises `Refusal`."""
@@ -96,6 +96,7 @@ class Reader:
                 facts.unit_id if facts.unit_id and facts.unit_id.isprintable() else None,
                 header.trigger_id or None,
                 header.seq,
+                lot=facts.lot or "",
             ),
             camera=camera,
             recipe=self._recipe,

@@ -163,6 +163,7 @@ class Intake:
             detail=detail[:MAX_DETAIL],
             ticket=self._tickets.issue(arrival.reply),
             incumbent=arrival.incumbent,
+            lot=identity.lot,
         )
 
     def _key(self, arrival: Arrival) -> FrameKey:

@@ -36,6 +36,7 @@ class Identity(msgspec.Struct, frozen=True):
     seq: int | None = None
     captured_ns: int | None = None
     """UTC of capture."""
+    lot: str = ""
 
 
 class PlainFrame(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,7 @@ class _Metadata(msgspec.Struct, frozen=True):
     captured_ns: int | None = None
     pixel_format: _Name | None = None
     incumbent: str | None = None
+    lot: str | None = None
 
 
 _MAPS = {*range(0x80, 0x90), 0xDE, 0xDF}
@@ -100,6 +102,7 @@ def decode(parts: Sequence[Part], rules: Rules) -> PlainFrame:
         camera, recipe = _names(metadata, text, rules)
         layout = _layout(metadata, parts[-1], rules)
         said = None if metadata.incumbent is None else read_incumbent(metadata.incumbent)
+        identity = msgspec.structs.replace(identity, lot=check_lot(metadata.lot))
     except WireError as error:
         raise BadFrame(str(error), identity) from None
     return PlainFrame(
@@ -123,6 +126,7 @@ def encode(
     captured_ns: int | None = None,
     pixel_format: str | None = None,
     incumbent: str | None = None,
+    lot: str | None = None,
 ) -> tuple[bytes, bytes | memoryview]:
     """Metadata and pixels of an array (h, w[, c]) of uint8 or uint16, or of JPEG or PNG bytes."""
     values: dict[str, object] = {
@@ -134,6 +138,7 @@ def encode(
         "captured_ns": captured_ns,
         "pixel_format": pixel_format,
         "incumbent": incumbent,
+        "lot": lot,
     }
     body: bytes | memoryview
     if isinstance(pixels, bytes):
@@ -197,6 +202,13 @@ def _identity(metadata: _Metadata, text: str | None, rules: Rules) -> Identity:
             Identity(),
         )
     return Identity(unit, metadata.trigger_id, metadata.seq, metadata.captured_ns)
+
+
+def check_lot(lot: str | None) -> str:
+    """The name of a lot, empty where none is given; raises `WireError`."""
+    if lot is not None and not re.fullmatch(NAME, lot):
+        raise WireError(f"lot {lot[:80]!r}; 1 to 64 of the characters A-Z a-z 0-9 _ . - name one")
+    return lot or ""
 
 
 def _in_range(key: str, value: int | None, least: int, most: int) -> None:

@@ -59,6 +59,7 @@ class VerdictNote(msgspec.Struct, frozen=True, kw_only=True):
     settled_utc_ns: int = 0
     stages_us: dict[str, int] = msgspec.field(default_factory=dict)
     serial: str = ""
+    lot: str = ""
 
 
 class StateNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,7 @@ def note(row: Committed) -> VerdictNote:
         settled_utc_ns=v.settled_utc_ns,
         stages_us=v.stages_us,
         serial=v.serial,
+        lot=v.lot,
     )
 
 

@@ -73,10 +73,11 @@ def test_every_key_is_read():
         "recipe": "plate",
         "captured_ns": 1_700_000_000_000_000_000,
         "pixel_format": "bayer_rg8",
+        "lot": "2026-47",
         "of_the_future": {"nested": [1]},
     }
     frame = decode([meta(dtype="uint8", shape=[3, 4], **keys), GREY.data.cast("B")], RULES)
-    assert frame.identity == Identity("42", 2**64 - 1, 7, 1_700_000_000_000_000_000)
+    assert frame.identity == Identity("42", 2**64 - 1, 7, 1_700_000_000_000_000_000, "2026-47")
     assert (frame.camera, frame.recipe, frame.layout.pixel_format) == ("side", "plate", "bayer_rg8")
 
 
@@ -123,6 +124,10 @@ def test_null_is_absent():
         {"captured_ns": 2**63},
         {"msg": 7},
         {"camera": "x" * 65},
+        {"lot": "x" * 65},
+        {"lot": ""},
+        {"lot": "a\n"},
+        {"lot": 7},
         {"shape": "3x4", "dtype": "uint8"},
     ],
 )
