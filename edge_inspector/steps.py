@@ -157,6 +157,8 @@ class Steps:
         for listener in self._listeners:
             listener.send(Row(row.vseq, row.body, row.chain))
         self._outlet.publish(row)
+        if self._incumbents is not None:
+            self._incumbents.count()
         passing("core.after_publish")
 
     def _dispatch(self, action: d.Dispatch) -> None:

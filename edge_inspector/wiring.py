@@ -64,7 +64,7 @@ def run_station(path: Path, overrides: Mapping[str, Any] | None = None) -> int:
         incumbents = None
         if watches(settings, recipe):
             incumbents = Incumbents(
-                settings.store, lambda text: log.error("incumbents_lost", detail=text)
+                settings.store, lambda event, detail: log.warning(event, detail=detail)
             )
             stack.callback(incumbents.close)
         return asyncio.run(_serve(quieted(settings, recipe), recipe, incumbents))

@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS confirmed(unit_key TEXT PRIMARY KEY, utc_ns INTEGER N
 QUEUE = 4096
 MAX_ROWS = 1_000_000
 TRIM_EVERY = 10_000
+FIRST_UNITS = 100
+"""After so many units without a word the incumbent counts as silent."""
 _WORSE = """
 INSERT INTO said VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(unit_key) DO UPDATE
 SET outcome=?2, defect_class=?3, said_ns=?4, utc_ns=?5
@@ -54,30 +56,53 @@ class Incumbents:
     """
     The writer, one thread; `say` never blocks.
 
-    `on_fault` is called from the thread, once, when rows can no longer be written; the line goes on.
+    `tell(event, detail)` is for the log, from either thread: `incumbents_lost` when rows cannot be
+    written, `incumbent_silent` when nothing was said of the first units. The line goes on.
     """
 
-    def __init__(self, folder: Path, on_fault: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(
+        self, folder: Path, tell: Callable[[str, str], object] = lambda _, __: None
+    ) -> None:
         self.path = folder / NAME
         self.written = 0
         self.dropped = 0
-        self._on_fault = on_fault
+        self.said = 0
+        self.judged = 0
+        self._tell = tell
         self._queue: queue.Queue[tuple[str, Said] | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._write_all, name="incumbents", daemon=True)
         self._thread.start()
 
     def say(self, unit_key: str, said: Baseline, said_ns: int) -> None:
         """Keep what was said of a unit, at this monotonic instant."""
+        self.said += 1
         row = Said(said.outcome, said.defect_class, said_ns, clock.utc_ns())
         try:
             self._queue.put_nowait((unit_key, row))
         except queue.Full:
             self.dropped += 1
 
+    def count(self) -> None:
+        """A unit was judged here."""
+        self.judged += 1
+        if self.judged == FIRST_UNITS and not self.said:
+            self._tell(
+                "incumbent_silent",
+                f"{FIRST_UNITS} units were judged and the incumbent said nothing of any; send the "
+                "metadata key `incumbent` or INCUMBENT, set [incumbent], or have `agreement` read "
+                "its verdicts from a CSV",
+            )
+
     def close(self) -> None:
         """Write what waits, then let go."""
         self._queue.put(None)
         self._thread.join(timeout=5)
+        if self.dropped:
+            self._tell(
+                "incumbents_lost",
+                f"{self.dropped} of {self.said} verdicts of the incumbent were not kept in "
+                f"{self.path}: the disk did not follow",
+            )
 
     def _write_all(self) -> None:
         try:
@@ -90,7 +115,7 @@ class Incumbents:
                     if self.written % TRIM_EVERY < len(batch):
                         _trim(db)
         except (apsw.Error, OSError) as error:
-            self._on_fault(f"{self.path}: {error}")
+            self._tell("incumbents_lost", f"{self.path}: {error}; agreement will miss the rest")
             while self._queue.get() is not None:
                 self.dropped += 1
 

@@ -45,6 +45,7 @@ class VerdictNote(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     rois: tuple[RegionNote, ...] = ()
     baseline: Baseline | None = None
+    shadow: Baseline | None = None
     latency_us: int = 0
     """Time zero to commit."""
     time_zero_mono_ns: int = 0
@@ -95,6 +96,7 @@ def note(row: Committed) -> VerdictNote:
         threshold=v.threshold,
         rois=tuple(msgspec.convert(r, RegionNote, from_attributes=True) for r in v.regions),
         baseline=v.baseline,
+        shadow=v.shadow,
         latency_us=max(0, settled_ns - v.time_zero_ns) // 1000,
         time_zero_mono_ns=v.time_zero_ns,
         deadline_met=settled_ns <= v.deadline_ns,

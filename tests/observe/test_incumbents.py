@@ -60,12 +60,13 @@ def test_it_can_be_read_while_it_is_written(tmp_path):
 
 def test_a_store_that_cannot_be_written_is_told_once_and_nothing_waits(tmp_path):
     (tmp_path / "file").write_text("")
-    faults = []
-    writer = Incumbents(tmp_path / "file", faults.append)
+    told = []
+    writer = Incumbents(tmp_path / "file", lambda event, detail: told.append((event, detail)))
     for number in range(3):
         writer.say(f"u{number}", PASS, 1)
     writer.close()
-    assert len(faults) == 1
+    assert [event for event, _ in told] == ["incumbents_lost"] * 2, "at once, and with the count"
+    assert "3 of 3 verdicts" in told[1][1]
     assert writer.dropped == 3
     assert writer.written == 0
 
@@ -105,3 +106,15 @@ def test_a_damaged_file_is_a_store_fault_with_its_name(tmp_path):
     (tmp_path / incumbents.NAME).write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreFault, match=incumbents.NAME):
         read_said(tmp_path)
+
+
+@pytest.mark.parametrize("said", [0, 1])
+def test_an_incumbent_that_never_says_anything_is_told_once(said, tmp_path):
+    told = []
+    writer = Incumbents(tmp_path, lambda event, _: told.append(event))
+    for _ in range(said):
+        writer.say("u", PASS, 1)
+    for _ in range(3 * incumbents.FIRST_UNITS):
+        writer.count()
+    writer.close()
+    assert told == ["incumbent_silent"] * (1 - said)
