@@ -1,10 +1,11 @@
 """
 What `teach` promises and what it keeps: taught on some units of a product, judged on fresh ones.
 
-    python bench/bench_teach.py connector --units 400 --fresh 1000 --seeds 20
-    python bench/bench_teach.py frames/ --good '*_temp.jpg' --units 60
-    python bench/bench_teach.py split.csv --size 256x256 --units 500
+    python -m bench.bench_teach connector --units 400 --fresh 1000 --seeds 20
+    python -m bench.bench_teach frames/ --good '*_temp.jpg' --units 400 --showings 8 --jitter 1
+    python -m bench.bench_teach split.csv --size 256x256 --units 500
 
+With `--showings` the fresh units are other showings of the pictures that taught, not other ones.
 The recorded units have an incumbent that errs at `--errors`, so that some of its good ones are
 not. One JSON line a seed; `kept` says whether the realised overkill may be what was promised.
 """
@@ -67,6 +68,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--good", help="names of a folder's good pictures")
     parser.add_argument("--size", help="scale pictures to WIDTHxHEIGHT")
     parser.add_argument("--jitter", type=float, default=0.0, help="px that a showing moves by")
+    parser.add_argument("--showings", type=int, default=1, help="of each picture, with --jitter")
     parser.add_argument("--units", type=int, default=400, help="recorded, defective ones included")
     parser.add_argument("--fresh", type=int, default=1000, help="good units to judge at most")
     parser.add_argument("--defect-rate", type=float, default=0.1)
@@ -121,7 +123,7 @@ def divided(
     width, _, height = (args.size or "").partition("x")
     exposure = Exposure((int(width), int(height)) if args.size else None, args.jitter)
     files = pictures(Path(args.scene), good=args.good)
-    good = [p for p in files if is_good(p.label or "")]
+    good = [p for p in files if is_good(p.label or "")] * args.showings
     bad = [p for p in files if not is_good(p.label or "")]
     good, bad = ([part[i] for i in rng.permutation(len(part))] for part in (good, bad))
     worse = round(args.defect_rate * args.units)
@@ -187,6 +189,7 @@ def report(
     table = taught.calibration
     return {
         "scene": Path(args.scene).name,
+        "showings": args.showings,
         "seed": seed,
         "minutes": round(minutes, 2),
         "units": taught.units,

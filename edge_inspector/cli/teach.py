@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_inspector.cli.own_session import own_session
-from edge_inspector.errors import Misuse
+from edge_inspector.errors import Breakage, Misuse
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edge_inspector.cli.teach_progress import Stages
+    from edge_inspector.training.teach import Taught
 
 UNITS = 400
 """Enough for a promise of 1 % overkill beside a hundred units to learn from."""
@@ -70,16 +73,35 @@ def _check(args: argparse.Namespace) -> None:
 def _teach(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from edge_inspector.training.teach_words import words
+
+    console = Console(stderr=True)
+    try:
+        taught = _taught(args, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; run the same again and it goes on where it was")
+        raise
+    except (MemoryError, RuntimeError) as error:  # torch raises the latter
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise Breakage(
+            "teaching may use half of the memory that was available, and it does not do; free "
+            "some, record fewer units, or give --brisk where no line runs"
+        ) from error
+    print(json.dumps(taught.document()) if args.json else "\n".join(words(taught)))
+    return 0
+
+
+def _taught(args: argparse.Namespace, console: Console) -> Taught:
+    """Record first, with the line's own priority, then teach with what the line leaves."""
     from edge_inspector.cli.teach_progress import Stages
     from edge_inspector.settings import load_settings
     from edge_inspector.studies.record import default_folder
     from edge_inspector.training.teach import Wish, teach
     from edge_inspector.training.teach_gentle import cap_memory, give_way
-    from edge_inspector.training.teach_words import words
 
     settings = load_settings(args.station)
     folder = args.data or default_folder(args.station)
-    console = Console(stderr=True)
     wish = Wish(
         product=args.product,
         overkill=args.overkill,
@@ -91,22 +113,13 @@ def _teach(args: argparse.Namespace) -> int:
         line_threads=settings.workers.threads,
         backends=settings.workers.backends,
     )
-    try:
-        with Stages(console) as stages:
-            if not _record(args, folder, stages):
-                raise KeyboardInterrupt
-            if not args.brisk:
-                give_way()
-                cap_memory()
-            taught = teach(settings.recipe, folder, wish, stages.tell, stages.show)
-    except KeyboardInterrupt:
-        console.print("interrupted; run the same again and it goes on where it was")
-        raise
-    if args.json:
-        print(json.dumps(taught.document()))
-    else:
-        print("\n".join(words(taught)))
-    return 0
+    with Stages(console) as stages:
+        if not _record(args, folder, stages):
+            raise KeyboardInterrupt
+        if not args.brisk:
+            give_way()
+            cap_memory()
+        return teach(settings.recipe, folder, wish, stages.tell, stages.show)
 
 
 def _record(args: argparse.Namespace, folder: Path, stages: Stages) -> bool:

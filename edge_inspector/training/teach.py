@@ -18,6 +18,7 @@ from edge_inspector.inspector import Inspector, open_inspector
 from edge_inspector.recipe import Calibration, Recipe, load_recipe
 from edge_inspector.studies.recipe_text import replace_text, write_recipe
 from edge_inspector.training.plan import Plan
+from edge_inspector.training.sensitive import STEPS
 from edge_inspector.training.teach_choice import choose
 from edge_inspector.training.teach_composed import Caught, caught
 from edge_inspector.training.teach_crops import aligners, cut_good, places
@@ -35,6 +36,8 @@ from edge_inspector.training.teach_tools import with_tools
 from edge_inspector.training.teach_units import Units, read_units
 
 LEAST_MINUTES = 0.05
+LITTLE = 0.25
+"""Share of the steps that settle a network below which a person is told."""
 MOST_FAILED = 200
 """Units that the incumbent failed which are judged, for a word on them."""
 Tell = Callable[[str], None]
@@ -102,6 +105,8 @@ def teach(recipe: Path, recorded: Path, wish: Wish, tell: Tell, show: Show) -> T
     units = read_units(recorded, drop=dropped, seed=wish.seed, overkill=wish.overkill)
     show("finding regions", 0, 0)
     drafted = draft(recipe, wish.product, units.train, units.cameras)
+    seeing = [camera for camera in units.cameras if camera in drafted.recipe.cameras]
+    units = units.seen_by(seeing or units.cameras)
     _tell_draft(drafted, units, tell)
     engines = _engines(drafted, units, wish, tell, show)
     observed = drafted.recipe.model_copy(
@@ -183,8 +188,6 @@ def _engines(
 def _training_tick(
     name: str, plan: Plan, crops: int, show: Show
 ) -> Callable[[int, float, float], None]:
-    from edge_inspector.training.sensitive import STEPS
-
     total = (plan.steps or STEPS) if plan.model == "sensitive" else min(crops, 800)
     return lambda step, loss, best: show(f"teaching '{name}'", step, total)
 
@@ -192,8 +195,13 @@ def _training_tick(
 def _word_on(engine: TaughtEngine) -> str:
     if engine.again:
         return f"engine '{engine.name}': {engine.folder} was made of the same crops and is kept"
-    broken = "" if engine.sound else "; ITS LOSS BROKE, look at the figures and try another --seed"
-    return f"engine '{engine.name}': {engine.folder}, {engine.crops} crops, {engine.ended}{broken}"
+    warning = "" if engine.sound else "; ITS LOSS BROKE, look at the figures and try another --seed"
+    if engine.choice.model == "sensitive" and engine.steps < LITTLE * STEPS:
+        warning += f"; THAT IS LITTLE, {STEPS} would do, give more --minutes"
+    return (
+        f"engine '{engine.name}': {engine.folder}, {engine.crops} crops, {engine.steps} steps, "
+        f"{engine.ended}{warning}"
+    )
 
 
 def _opened(recipe: Recipe, wish: Wish) -> Any:

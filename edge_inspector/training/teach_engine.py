@@ -29,6 +29,7 @@ class TaughtEngine:
     choice: Choice
     crops: int
     again: bool
+    steps: int = 0
     ended: str = ""
     sound: bool = True
 
@@ -61,7 +62,9 @@ def teach_engine(
     )
     write_engine(folder, trained, crops, model_name=plan.model, seed=plan.seed)
     shutil.rmtree(part, ignore_errors=True)
-    return TaughtEngine(name, folder, choice, count, False, trained.ended, trained.sound)
+    return TaughtEngine(
+        name, folder, choice, count, False, trained.steps, trained.ended, trained.sound
+    )
 
 
 def version_folder(listed: Path, crops: GoodCrops, model: str, seed: int) -> tuple[Path, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,10 @@ class Unit:
     key: str
     name: str
     frames: tuple[RecordedFrame, ...]
+
+    def seen_by(self, cameras: Sequence[str]) -> Unit:
+        """The unit with the frames of these cameras alone."""
+        return replace(self, frames=tuple(f for f in self.frames if f.camera in cameras))
 
     @property
     def items(self) -> list[Item]:
@@ -66,6 +70,14 @@ class Units:
     def good(self) -> tuple[Unit, ...]:
         """All good units."""
         return self.train + self.held_out + self.calibrate
+
+    def seen_by(self, cameras: Sequence[str]) -> Units:
+        """The same units with the frames of these cameras alone."""
+        parts = {
+            name: tuple(unit.seen_by(cameras) for unit in getattr(self, name))
+            for name in ("train", "held_out", "calibrate", "failed")
+        }
+        return replace(self, cameras=tuple(cameras), **parts)
 
 
 def read_units(folder: Path, *, drop: Sequence[str] = (), seed: int = 0, overkill: float) -> Units:

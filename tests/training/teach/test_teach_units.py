@@ -99,3 +99,10 @@ def test_a_picture_that_cannot_be_read_is_left_out(recording, pictures, tmp_path
     units = read_units(folder, overkill=0.01)
     assert len(units.good) == 59
     assert any("1 units whose pictures cannot be read" in remark for remark in units.remarks)
+
+
+def test_cameras_that_the_recipe_does_not_know_are_not_looked_at(recording, pictures, tmp_path):
+    folder = recording(tmp_path / "r", pictures, cameras=("top", "side"))
+    units = read_units(folder, overkill=0.01).seen_by(["side"])
+    assert units.cameras == ("side",)
+    assert {frame.camera for unit in units.good for frame in unit.frames} == {"side"}
