@@ -79,8 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         line.send(Ready(f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"))
         if inspector.recipe.golden:
             line.send(goldens.report())
-        tap = Tap(Path(config.tap)) if config.tap else None
-        serve(line, inspector, slots, archive, config.max_pixels, goldens, tap)
+        serve(line, inspector, slots, archive, config.max_pixels, goldens, open_tap(config))
     return 0
 
 
@@ -94,6 +93,11 @@ def open_archive(config: WorkerConfig) -> RejectArchive | None:
         raise Breakage(
             f"archive {config.archive}: {error.strerror}; give archive.path a writable folder"
         ) from error
+
+
+def open_tap(config: WorkerConfig) -> Tap | None:
+    """Where copies of frames go while somebody records."""
+    return Tap(Path(config.tap)) if config.tap else None
 
 
 def serve(

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from edge_inspector import clock
 from edge_inspector.errors import Misuse
@@ -123,7 +124,13 @@ def listen(folder: Path) -> socket.socket:
     return opened
 
 
-def receive(connection: socket.socket) -> tuple[Copy, bytes] | None:
+def forget(folder: Path) -> None:
+    """Take the listener's name away."""
+    with address(folder) as path:
+        Path(path).unlink(missing_ok=True)
+
+
+def receive(connection: socket.socket) -> tuple[Copy, Pixels] | None:
     """The next copy and its pixels, None when the worker is gone; raises `BlockingIOError`."""
     raw, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 1)
     if not raw:
@@ -131,7 +138,7 @@ def receive(connection: socket.socket) -> tuple[Copy, bytes] | None:
     (fd,) = fds
     try:
         copy = _DECODER.decode(raw)
-        return copy, os.pread(fd, copy.head.size, 0)
+        return copy, np.frombuffer(os.pread(fd, copy.head.size, 0), np.uint8)
     finally:
         os.close(fd)
 

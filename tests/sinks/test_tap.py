@@ -60,7 +60,7 @@ def test_a_copy_arrives_with_its_head(worker, listener):
     with connection:
         copy, pixels = receive(connection)
         assert (copy.head, copy.dropped) == (head(1), 0)
-        assert pixels == PIXELS.tobytes()
+        assert np.array_equal(pixels, PIXELS)
         worker.close()
         assert tap.receive(connection) is None
 
