@@ -114,9 +114,9 @@ class Core:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def until_counted(self, name, timeout_s=5.0):
+    def until_counted(self, name, count=1, timeout_s=5.0):
         give_up_ns = clock.now_ns() + timeout_s * 1e9
-        while not self.counters[name] and clock.now_ns() < give_up_ns:
+        while self.counters[name] < count and clock.now_ns() < give_up_ns:
             self.message(Alive)
         return self.counters[name]
 

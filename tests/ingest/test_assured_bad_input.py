@@ -167,7 +167,7 @@ def test_what_is_refused_is_never_recorded_and_the_next_frame_passes(
         head = core.frame()
         assert (head.fault, head.key.seq) == (None, seq), what
         assert np.array_equal(core.array(head), GOOD), what
-    assert core.until_counted("line.nack_bad_header") >= len(REFUSED) - 5
+    assert core.until_counted("line.nack_bad_header", len(REFUSED) - 5) >= len(REFUSED) - 5
 
 
 def test_what_is_recorded_is_bad_input_and_never_refused(start_ingest, connect, endpoint):
