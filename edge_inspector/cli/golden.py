@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_inspector.documents import read_toml
 from edge_inspector.errors import Misuse, StoreFault
 from edge_inspector.golden import Rejudged, rejudge, said
 from edge_inspector.inspector import open_inspector
@@ -18,20 +19,28 @@ from edge_inspector.recipe import Golden, load_recipe
 from edge_inspector.settings import load_settings
 from edge_inspector.studies.golden import append, keep_picture, pictures_of, sample_of
 
+RECORDED = "recorded"
+
 
 def add_golden(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     verbs = parser.add_subparsers(dest="what", required=True, metavar="add|run|replay")
     add = verbs.add_parser("add", help="fix the verdict of a unit, by its picture or its id")
-    add.add_argument("recipe", type=Path, help="recipe.toml")
-    add.add_argument("unit", metavar="PICTURE|UNIT", help="an image file; a unit id with --from")
+    add.add_argument("recipe", type=Path, metavar="RECIPE|STATION", help="recipe.toml, or station")
+    add.add_argument("unit", metavar="PICTURE|UNIT", help="an image file, or a recorded unit's id")
     add.add_argument("--expect", required=True, metavar="OUTCOME", help="pass, fail or fail:CLASS")
-    add.add_argument("--from", dest="recorded", type=Path, metavar="FOLDER", help="recorded folder")
+    add.add_argument(
+        "--from",
+        dest="recorded",
+        type=Path,
+        metavar="FOLDER",
+        help="that 'record' made; default: 'recorded' beside the station's file",
+    )
     add.add_argument("--name", help="the sample's name; default: that of the picture or unit")
     add.add_argument("--camera", help="of the picture; default: the recipe's first")
     add.add_argument("--anyway", action="store_true", help="also where it is judged otherwise now")
     run = verbs.add_parser("run", help="judge all golden samples now, beside the line")
-    run.add_argument("recipe", type=Path, help="recipe.toml")
+    run.add_argument("recipe", type=Path, metavar="RECIPE|STATION", help="recipe.toml, or station")
     run.add_argument("--json", action="store_true", help="print the report as one object")
     replay = verbs.add_parser("replay", help="have a running station judge them again")
     replay.add_argument("station", type=Path, help="station.toml")
@@ -39,6 +48,11 @@ def add_golden(parser: argparse.ArgumentParser) -> None:
 
 def run_golden(args: argparse.Namespace) -> int:
     """0 when all are judged as fixed, 1 otherwise."""
+    if args.what != "replay" and "station" in read_toml(args.recipe)[0]:
+        beside = args.recipe.resolve().parent / RECORDED
+        args.recipe = load_settings(args.recipe).recipe
+        if args.what == "add" and args.recorded is None and not Path(args.unit).is_file():
+            args.recorded = beside if beside.is_dir() else None
     return {"add": _add, "run": _run, "replay": _replay}[args.what](args)
 
 

@@ -129,7 +129,7 @@ def test_without_samples_or_daemon_there_is_nothing_to_replay(recipe, capsys, tm
 
 
 def test_a_recorded_unit_is_added_by_its_id(recipe, tmp_path, capsys):
-    recorded = tmp_path / "recorded"
+    recorded = tmp_path / "frames"
     with Recording(recorded, 10, quota_bytes=10**9, reserve_bytes=0) as recording:
         recording.add(head(1, "U1"), GOOD)
         recording.add(head(2, "U2"), BAD)
@@ -141,3 +141,17 @@ def test_a_recorded_unit_is_added_by_its_id(recipe, tmp_path, capsys):
     assert golden("add", recipe, "U3", "--from", recorded, "--expect", "fail") == 2
     assert "has no unit 'U3'; did you mean 'U" in capsys.readouterr().err
     assert golden("add", recipe, "1", "--from", recorded, "--expect", "pass", "--name", "T1") == 0
+
+
+def test_a_station_stands_for_its_recipe_and_what_was_recorded_beside_it(recipe, tmp_path, capsys):
+    source = '[[sources]]\ntype = "zmq-sub"\nname = "a"\nendpoint = "tcp://127.0.0.1:5598"\n'
+    station = tmp_path / "station.toml"
+    station.write_text('station = "s"\nrecipe = "recipe.toml"\n' + source)
+    assert golden("add", station, "U2", "--expect", "fail") == 2
+    assert "there is no such picture; for a unit by its id" in capsys.readouterr().err
+    with Recording(tmp_path / "recorded", 10, quota_bytes=10**9, reserve_bytes=0) as recording:
+        recording.add(head(2, "U2"), BAD)
+    assert golden("add", station, "U2", "--expect", "fail") == 0
+    assert golden("add", station, tmp_path / "good.bmp", "--expect", "pass") == 0
+    assert [one.unit for one in load_recipe(recipe).golden] == ["U2", "good"]
+    assert golden("run", station) == 0
