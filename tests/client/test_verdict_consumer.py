@@ -7,8 +7,18 @@ import pytest
 from edge_inspector import clock
 from edge_inspector.client import VerdictConsumer
 from edge_inspector.errors import Breakage, Misuse
-from edge_inspector.records import Outcome
-from edge_inspector.wire.assured import Ack, Bye, Expect, Heartbeat, Nack, NewRun, Replay, Subscribe
+from edge_inspector.records import Baseline, Outcome
+from edge_inspector.wire.assured import (
+    Ack,
+    Bye,
+    Expect,
+    Heartbeat,
+    Incumbent,
+    Nack,
+    NewRun,
+    Replay,
+    Subscribe,
+)
 from edge_inspector.wire.codes import Type, Why
 
 MS = clock.NS_PER_MS
@@ -331,3 +341,15 @@ def test_nobody_there_is_waited_for(tmp_path):
     with VerdictConsumer(f"ipc://{tmp_path}/nobody", consumer="gate") as consumer:
         assert consumer.receive(400) is None
         assert not consumer.connected
+
+
+def test_the_incumbents_verdict_is_told_once_the_daemon_listens(delivery):
+    with opened(delivery, station="st1") as consumer:
+        consumer.incumbent(Baseline(Outcome.FAIL, "dent"), trigger_id=7)
+        wait_until(lambda: delivery.heard(Incumbent))
+        (said,) = delivery.heard(Incumbent)
+        assert (said.station, said.outcome, said.trigger_id) == ("st1", Outcome.FAIL, 7)
+        with pytest.raises(Misuse, match="give one of the two ids"):
+            consumer.incumbent(Baseline(Outcome.PASS))
+    with opened(delivery) as consumer, pytest.raises(Misuse, match="its station"):
+        consumer.incumbent(Baseline(Outcome.PASS), unit_id="a")
