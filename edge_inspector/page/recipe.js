@@ -132,7 +132,7 @@ function fillForm() {
   at("form").hidden = !region;
   if (!region) return;
   const [x, y, width, height] = region.rect;
-  const values = { name: region.name, engine: region.engine ?? "", rows: region.grid?.rows ?? "", columns: region.grid?.columns ?? "", x, y, width, height };
+  const values = { name: region.name, engine: region.engine ?? "", rows: region.grid?.rows ?? 1, columns: region.grid?.columns ?? 1, x, y, width, height };
   for (const [id, value] of Object.entries(values)) at(id).value = value;
   choices(at("rules"), state.rules, region.rules ?? "");
   choices(at("code"), CODES, region.code ?? "");

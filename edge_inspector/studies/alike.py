@@ -12,7 +12,7 @@ from edge_inspector.records import Box, Pixels
 
 SIDE_PX = 24
 """Areas are compared at this size: their layout, not their grain."""
-SLACK = 0.25
+SLACK = 0.2
 """Two areas are alike when they agree across frames nearly as each agrees with itself."""
 LEVEL, CONTRAST = 30.0, 2.0
 """Grey levels by which their means, and the factor by which their spreads, may differ."""

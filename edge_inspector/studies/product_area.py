@@ -16,6 +16,8 @@ from edge_inspector.studies.tracks import Floats
 
 CALMER = 3.0
 """Grey levels by which following the product must calm a px, for what the px shows to move with it."""
+CALM_SHARE = 0.5
+"""And the share of its unrest that may be left; a belt that runs by itself keeps all of it."""
 ROOM = 1.25
 """What is only near the body stays in the frame for motions this many times the largest seen."""
 RIM_PX = 4
@@ -59,8 +61,8 @@ def _moving(frames: Sequence[Pixels], measured: Measured, seen: Box) -> Box:
     """Around all that is calmer when the product is followed, or all that is seen."""
     size = (frames[0].shape[1], frames[0].shape[0])
     followed = np.stack(warped(frames, measured.moves, size))
-    calmer = np.stack(frames).std(axis=0) - followed.std(axis=0)
-    moves = (cv2.blur(calmer, (5, 5)) > CALMER).astype(np.uint8)
+    still, calm = (cv2.blur(stack.std(axis=0), (5, 5)) for stack in (np.stack(frames), followed))
+    moves = ((still - calm > CALMER) & (calm < CALM_SHARE * still)).astype(np.uint8)
     moves = cv2.morphologyEx(moves, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     left, top, across, down = seen
     x, y, width, height = cv2.boundingRect(moves[top : top + down, left : left + across])
