@@ -15,6 +15,7 @@ import zmq
 
 from edge_inspector import wiring
 from edge_inspector.align import open_alignment
+from edge_inspector.codes import open_codes
 from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.importer import load
 from edge_inspector.inspector import RULES
@@ -155,6 +156,9 @@ def parts(station: Station) -> Iterator[Finding]:
         yield _attempt(f"rules {name}", f"{path} is sound", _open_rules, path)
     for camera, spec in station.recipe.alignment.items():
         yield _attempt(f"alignment {camera}", f"by {spec.method}", open_alignment, spec)
+    if codes := [region.name for region in station.recipe.regions if region.code is not None]:
+        told = f"'{', '.join(codes)}' can be read"
+        yield _attempt("codes", told, open_codes, station.recipe)
 
 
 def _open_rules(path: Path) -> None:

@@ -1,4 +1,5 @@
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,6 +228,14 @@ def test_a_missing_alignment_picture_or_rules_file_fails(tmp_path):
     template = Template(method="template", image=tmp_path / "no.png", position=(0, 0))
     found = check.parts(station(tmp_path, alignment={"main": template}))
     assert levels(found) == ["FAIL"]
+
+
+def test_a_code_without_the_package_that_reads_it_fails(tmp_path, monkeypatch):
+    code = Region(name="id", rect=(0, 0, 9, 9), code="data-matrix")
+    monkeypatch.setitem(sys.modules, "zxingcpp", None)
+    found = only(check.parts(station(tmp_path, regions=(REGION, code))))
+    assert (found.level, found.subject) == ("FAIL", "codes")
+    assert "pip install 'edge-inspector[codes]'" in found.detail
 
 
 def test_the_disk_is_timed_and_left_as_it_was(tmp_path):
