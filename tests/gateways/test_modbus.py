@@ -1,7 +1,9 @@
 """The gateway over real sockets: the map, the handshakes, and peers that do not behave."""
 
+import random
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 from pymodbus.constants import ExcCodes
@@ -324,3 +326,31 @@ def test_what_was_too_old_when_the_gateway_started_is_history(start_gateway, con
     assert core.until_counted("modbus_historical", 3) == 3
     plc.write(Held.ACK, 4)
     core.until_acked(4)
+
+
+def frames(chance):
+    """Requests of served and other functions, whose lengths and counts lie as often as not."""
+    for _ in range(300):
+        function = chance.choice((3, 4, 6, 16, 16, chance.randrange(256)))
+        body = bytes([function]) + chance.randbytes(chance.randrange(0, 30))
+        lie = chance.choice((0, 0, 0, -1, 1, 200))
+        length = max(0, len(body) + 1 + lie)
+        yield struct.pack(">HHHB", chance.randrange(65_536), 0, length, 1) + body
+
+
+def test_whatever_a_peer_sends_the_next_one_is_served(core, plc, connect):
+    core.commit(**LONG)
+    plc.until(lambda block: block[4] == 1)
+    plc.close()
+    chance = random.Random(13)
+    sent = list(frames(chance))
+    while sent:
+        with socket.create_connection(("127.0.0.1", core.port)) as client:
+            client.settimeout(0.02)
+            for _ in range(10):
+                if sent:
+                    with suppress(OSError):
+                        client.sendall(sent.pop())
+                        client.recv(300)
+    assert connect(core.port).until(lambda block: block[4])[4] == counter_of(1)
+    assert core.process.poll() is None
