@@ -81,6 +81,7 @@ class BlobGauge:
         there = fill >= MISSING_FILL
         placement = self._place(there, centre)
         at = placement.of(self.nodes)
+        centre = np.where(there, centre, at)
         first, second = self.pairs
         apart = np.abs(centre[first] - centre[second])
         expected = np.abs(at[first] - at[second])
@@ -88,12 +89,12 @@ class BlobGauge:
         extra, extra_at = self._extra(material, shift)
         return Measured(
             there=there,
-            centre=np.where(there, centre, at),
+            centre=centre,
             fill=fill,
             usual_fill=float(np.median(fill[there])) if there.any() else 1.0,
             off=np.where(there, np.abs(centre - at), 0.0),
             pitch_off=np.where(both, np.abs(apart - expected), 0.0),
-            joint=self._joint(material, (at[first] + at[second]) / 2),
+            joint=self._joint(material, (centre[first] + centre[second]) / 2),
             place_off=float(np.abs(at - self.nodes).max()),
             extra=extra,
             extra_at=extra_at,
