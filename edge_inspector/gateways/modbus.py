@@ -37,6 +37,7 @@ from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Log
 from edge_inspector.records import Verdict
 from edge_inspector.settings_sinks import ModbusSink
+from edge_inspector.wire.registers import Trouble
 
 MEMORY_MIB = 512
 TICK_S = 0.05
@@ -103,6 +104,7 @@ class Gateway:
         self._results.skip_to(self._next)
         self._past_ns: int | None = clock.now_ns()
         """When this process began; None once what was there before is read."""
+        self._trouble = Trouble.NONE
         self._over = asyncio.Event()
         self._fault: StoreFault | None = None
 
@@ -209,6 +211,10 @@ class Gateway:
             return False
 
     def _tell(self) -> None:
+        trouble = self._board.trouble(clock.now_ns())
+        if trouble is not self._trouble and trouble in (Trouble.PLC_SILENT, Trouble.CORE_SILENT):
+            self._results.counts[f"modbus_{trouble.name.lower()}"] += 1
+        self._trouble = trouble
         if self._results.upto > self._told and self._say(
             Acked(self._sink.consumer, self._results.upto)
         ):
