@@ -1,6 +1,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,9 +14,11 @@ from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Outcome
 from edge_inspector.studies.calibrate_recipe import file_frame
 from edge_inspector.training.teach import Wish, teach
+from edge_inspector.training.teach_composed import Caught
 from edge_inspector.training.teach_words import words
 
 STEPS = 120
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def wish(**more):
@@ -103,6 +106,22 @@ def test_large_composed_defects_are_caught_more_often_than_small_ones(taught):
     spots = [one for one in report.caught if one.kind == "spot"]
     assert spots[-1].caught > spots[0].caught
     assert all(one.drawn > 12 for one in spots)
+
+
+def test_it_names_the_size_from_which_a_kind_is_seen_and_up_to_which_it_is_blind(taught):
+    _, report, _ = taught
+    counts = {"spot": (2, 12, 24), "scratch": (0, 3, 20), "moved": (15, 16, 17)}
+    caught = tuple(
+        Caught(kind, size, hits, 24)
+        for kind, rows in counts.items()
+        for size, hits in zip((3, 6, 12), rows, strict=True)
+    )
+    lines = [line for line in words(replace(report, caught=caught)) if "composed" in line]
+    assert [line.rpartition("; ")[2] for line in lines] == [
+        "from 12 px on they are seen",
+        "it is BLIND to most of them up to 6 px",
+        "some of each size pass",
+    ]
 
 
 def test_regions_that_repeat_get_tools_that_share_the_promise(taught):
