@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +49,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         before = line(folder / "before", args)
-        learner = start_teaching(folder / "taught")
-        try:
+        with teaching(folder / "taught") as learner:
             used_s = cpu_s(learner.pid)
             beside = line(folder / "beside", args)
             running = learner.poll() is None
-            used_s = cpu_s(learner.pid) - used_s
-        finally:
-            learner.send_signal(signal.SIGINT)
-            learner.communicate()
+            used_s = cpu_s(learner.pid) - used_s if running else 0.0
         after = line(folder / "after", args)
     alone = max(before["missed"], after["missed"]) / args.units
     cost = max(beside["missed"] / args.units - alone, 0.0)
@@ -82,8 +80,9 @@ def line(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     return bench_pipeline.run(folder, RECIPE, units=args.units, rate_hz=args.rate)
 
 
-def start_teaching(folder: Path) -> subprocess.Popen[str]:
-    """The verb in a process of its own, once it trains."""
+@contextmanager
+def teaching(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The verb in a process of its own, from when it trains."""
     folder.mkdir()
     (folder / "station.toml").write_text(STATION, encoding="utf-8")
     units = ConnectorLine(seed=5, defect_rate=0.05)
@@ -96,12 +95,16 @@ def start_teaching(folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert learner.stderr is not None
-    while "teaching" not in learner.stderr.readline():
-        if learner.poll() is not None:
-            raise RuntimeError("teach ended before it trained")
-    time.sleep(3)  # compiled, warmed up, its loader forked
-    return learner
+    try:
+        assert learner.stderr is not None
+        while "teaching" not in learner.stderr.readline():
+            if learner.poll() is not None:
+                raise RuntimeError("teach ended before it trained")
+        time.sleep(3)  # compiled, warmed up, its loader forked
+        yield learner
+    finally:
+        learner.send_signal(signal.SIGINT)
+        learner.communicate()
 
 
 def cpu_s(pid: int) -> float:
