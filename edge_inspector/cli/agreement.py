@@ -17,7 +17,7 @@ from edge_inspector.logs import printable
 from edge_inspector.observe.incumbents import confirm
 from edge_inspector.page.agreement import agreement_page
 from edge_inspector.recipe import Recipe, load_recipe
-from edge_inspector.records import Outcome
+from edge_inspector.records import Baseline, Outcome
 from edge_inspector.settings import Settings, load_settings
 from edge_inspector.studies import audit
 from edge_inspector.studies.agreement import Agreement, Pair, agree, good_scores
@@ -26,6 +26,7 @@ from edge_inspector.studies.observed import Observed, find_unit, observe
 from edge_inspector.studies.rejects import pictures_of
 from edge_inspector.studies.since import since_utc_ns
 from edge_inspector.studies.tighten import tighten, write_threshold
+from edge_inspector.wire.incumbent import incumbent_text
 
 SHOWN = 12
 ON_PAGE = 60
@@ -227,10 +228,9 @@ def _show(other: str, observed: Observed, found: Agreement, remarks: list[str]) 
             console.print(f"{name}: {times[0]:.1f} ms median, {times[1]:.1f} ms 99th percentile")
     apart = [pair for pair in observed.pairs if pair.disagrees]
     for pair in apart[:SHOWN]:
-        theirs = pair.theirs.value if pair.theirs else ""
-        line = (
-            f"{pair.unit_key}  {pair.ours.value} / {theirs}  {pair.our_class or ''} {pair.detail}"
-        )
+        theirs = incumbent_text(Baseline(pair.theirs or Outcome.UNINSPECTED, pair.their_class))
+        score = "" if pair.score is None else f" score {pair.score:.3f}"
+        line = f"{pair.unit_key}  here {pair.ours.value}{score}, there {theirs}  {pair.detail}"
         console.print(escape(printable(line)))
     if len(apart) > SHOWN:
         console.print(f"and {len(apart) - SHOWN} before them; --html shows them with pictures")

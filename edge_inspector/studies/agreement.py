@@ -17,7 +17,8 @@ from edge_inspector.records import Outcome
 from edge_inspector.studies.metrics import binomial_cdf, interval
 
 JUDGED = (Outcome.PASS, Outcome.FAIL)
-CURVE_POINTS = 120
+CURVE_POINTS = 80
+"""Spread over all units, and as many at the upper end, where thresholds lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def curve(pairs: Iterable[Pair]) -> tuple[Point, ...]:
         return ()
     scores = np.array([score for score, _ in scored], np.float64)
     failed = np.array([theirs is Outcome.FAIL for _, theirs in scored], np.bool_)
-    steps = np.unique(np.quantile(scores, np.linspace(0, 1, CURVE_POINTS), method="nearest"))
+    spread = np.quantile(scores, np.linspace(0, 1, CURVE_POINTS), method="nearest")
+    steps = np.unique(np.concatenate([spread, np.sort(scores)[-CURVE_POINTS:]]))
     return tuple(
         Point(float(t), _share(scores[~failed] >= t), _share(scores[failed] >= t)) for t in steps
     )
