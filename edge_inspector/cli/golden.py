@@ -100,8 +100,8 @@ def _replay(args: argparse.Namespace) -> int:
     pid = running(settings.store)
     if pid is None:
         raise Misuse(
-            f"no daemon runs on {settings.store}; golden samples are judged when it starts, "
-            "or now with 'edge-inspector golden run'"
+            f"no daemon that is ready runs on {settings.store}; golden samples are judged when it "
+            "starts, or now with 'edge-inspector golden run'"
         )
     os.kill(pid, signal.SIGUSR1)
     print(f"asked process {pid}; its log tells as golden_samples how they are judged")
@@ -109,14 +109,25 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def running(store: Path) -> int | None:
-    """Process id of the daemon that has this store, None where there is none."""
+    """Process id of the daemon that has this store, None where none is ready to be asked."""
     if not (store / "lock").is_file():
         return None
     try:
         Lock(store).release()
     except StoreFault:
-        return int((store / "lock").read_text().strip() or 0) or None
+        pid = int((store / "lock").read_text().strip() or 0)
+        return pid if _listens(pid) else None
     return None
+
+
+def _listens(pid: int) -> bool:
+    """Whether the process catches SIGUSR1, which would end a recording or a daemon that starts."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 def _judge(recipe: Path, samples: Sequence[Golden]) -> list[Rejudged]:
