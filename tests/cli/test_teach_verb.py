@@ -42,9 +42,6 @@ def station(folder, count):
     rng = np.random.default_rng(1)
     with Recording(folder / "recorded", count, quota_bytes=1 << 30, reserve_bytes=0) as recording:
         for number in range(count):
-            pixels = rng.normal(40, 2, (72, 72)).astype(np.float32)
-            x, y = ((36 + rng.normal(0, 0.5, 2)) * 16).round().astype(int)
-            cv2.circle(pixels, (int(x), int(y)), 160, 200, -1, cv2.LINE_AA, 4)
             head = FrameHead(
                 key=FrameKey("s", "1", number),
                 station="t",
@@ -54,8 +51,16 @@ def station(folder, count):
                 time_zero_ns=number,
                 trigger_id=number,
             )
-            recording.add(head, np.clip(pixels, 0, 255).astype(np.uint8))
+            recording.add(head, ball(rng))
     return folder
+
+
+def ball(rng):
+    """One ball that lies a little differently each time."""
+    pixels = rng.normal(40, 2, (72, 72)).astype(np.float32)
+    x, y = ((36 + rng.normal(0, 0.5, 2)) * 16).round().astype(int)
+    cv2.circle(pixels, (int(x), int(y)), 160, 200, -1, cv2.LINE_AA, 4)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,21 @@ def test_a_second_look_drops_a_unit(line):
     assert child.returncode == 2
     assert "--drop no-such-unit: none of 50 units" in err
     assert "Traceback" not in err
+
+
+def test_without_a_recording_it_records_the_line_first(tmp_path):
+    rng = np.random.default_rng(2)
+    (tmp_path / "live").mkdir()
+    for number in range(40):
+        cv2.imwrite(str(tmp_path / "live" / f"{number:03d}.png"), ball(rng))
+    source = f'type = "folder"\nuri = "file://{tmp_path}/live"\nrate_hz = 100\nrepeat = true'
+    text = STATION.format(folder=tmp_path).partition("type")[0] + source + "\n"
+    (tmp_path / "station.toml").write_text(text, encoding="utf-8")
+    child = teach(tmp_path, "--units", 40, "--steps", 40, "--overkill", 0.1, "--brisk")
+    out, err = child.communicate(timeout=150)
+    assert child.returncode == 0, err
+    assert "OBSERVES" in out
+    assert len(list((tmp_path / "recorded" / "frames").glob("*.png"))) == 40
 
 
 def test_three_units_are_wrong_use(tmp_path):
