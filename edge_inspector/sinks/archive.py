@@ -135,15 +135,16 @@ class RejectArchive:
 def _worst(
     head: FrameHead, inspection: Inspection, crops: Sequence[Crop], scores: Sequence[Score]
 ) -> Picture:
-    """The worst region of a frame, in memory of its own."""
+    """The worst region of a frame, as the evidence that decided it saw it, in memory of its own."""
     by_name = {region.name: region for region in inspection.regions}
-    worst = max(
-        range(len(crops)),
-        key=lambda i: (
-            by_name[crops[i].roi.name].outcome.value == "fail",
-            by_name[crops[i].roi.name].score,
-        ),
-    )
+
+    def weight(index: int) -> tuple[bool, float, bool]:
+        region = by_name[crops[index].roi.name]
+        by_tools = bool(scores[index].findings)
+        decided = by_tools == region.spoke.startswith("tools")
+        return region.outcome is Outcome.FAIL, region.score, decided
+
+    worst = max(range(len(crops)), key=weight)
     crop = crops[worst]
     own = Crop(crop.roi, crop.pixels.copy(), crop.frame_box)
     seen = scores[worst].anomaly_map

@@ -4,9 +4,11 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 
 from edge_inspector.records import (
     Crop,
+    Finding,
     FrameHead,
     FrameKey,
     Inspection,
@@ -44,6 +46,24 @@ def scores(count):
     hot = np.zeros((16, 16), np.uint8)
     hot[4, 4] = 255
     return [Score(1.0, hot, (16, 16, 4, 4))] * count
+
+
+@pytest.mark.parametrize(("spoke", "shade"), [("engine", 90), ("tools+engine", 200)])
+def test_where_two_judge_a_region_the_picture_is_of_the_one_that_decided(spoke, shade, tmp_path):
+    region = RegionVerdict("pad", Outcome.FAIL, 7.0, spoke=spoke)
+    found = Inspection(outcome=Outcome.FAIL, regions=(region,), anomaly_score=7.0, threshold=5.0)
+    seen = [
+        Crop(Roi("pad", "main", (0, 0, 64, 64)), np.full((64, 64), level, np.uint8), (0, 0, 64, 64))
+        for level in (90, 200)
+    ]
+    by_tools = Score(2.0, findings=(Finding("position", 2.0, (4, 4, 8, 8), "off its place"),))
+    archive = RejectArchive(tmp_path, 10)
+    archive.add(HEAD, found, seen, [Score(1.0), by_tools])
+    archive.close()
+    (picture,) = tmp_path.glob("*.png")
+    drawn = cv2.imread(str(picture))
+    assert drawn is not None
+    assert drawn[10, 10].tolist() == [shade] * 3
 
 
 def test_the_worst_region_of_a_reject_is_kept_with_its_facts(tmp_path):
