@@ -5,7 +5,7 @@ import pytest
 
 from edge_inspector import clock
 from edge_inspector.errors import DocumentError
-from edge_inspector.inspector import open_inspector
+from edge_inspector.inspector import Inspector, open_inspector
 from edge_inspector.records import Outcome
 from tests.integration.conftest import write_recipe
 from tests.test_inspector import frame, good, marked
@@ -55,4 +55,6 @@ def test_a_shadow_that_is_not_there_is_told_when_the_recipe_is_opened(tiny_engin
 def test_a_recipe_that_is_its_own_shadow_opens_once_more_and_no_further(tiny_engine, tmp_path):
     with open_inspector(write_recipe(tmp_path, tiny_engine, {"shadow": "recipe.toml"})) as made:
         assert made.shadow is not None
-        assert made.shadow.inspector.shadow is None
+        inner = made.shadow.inspector
+        assert isinstance(inner, Inspector)
+        assert inner.shadow is None

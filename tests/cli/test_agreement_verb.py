@@ -47,7 +47,7 @@ class Site:
             done.release(len(committed))
 
         outbox = Outbox(self.folder / "state")
-        outbox.open(on_batch=on_batch, on_fault=pytest.fail)
+        outbox.open(on_batch=on_batch, on_fault=lambda fault: pytest.fail(str(fault)))
         incumbents = Incumbents(self.folder / "state")
         for ours, theirs, score in units:
             self.known += 1
@@ -173,6 +173,7 @@ def test_tighten_writes_the_recipe_anew_and_says_so_in_the_audit(site, capsys):
     after = load_recipe(site.recipe)
     assert after.version == 4
     assert after.observe
+    assert after.calibration is not None
     assert 0.8 < after.calibration.threshold < 1.0
     assert (after.calibration.units, after.calibration.provisional) == (400, False)
     assert site.recipe.read_text(encoding="utf-8").startswith("# kept by hand")

@@ -13,7 +13,7 @@ from edge_inspector.outbox import Log
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Baseline, Outcome
 from edge_inspector.settings import load_settings
-from edge_inspector.studies.harness import free_port
+from edge_inspector.studies.harness import Station, free_port
 from edge_inspector.studies.observed import observe
 from edge_inspector.wire.codes import Flag
 from tests.integration.conftest import BAD, GOOD, write_recipe
@@ -102,10 +102,8 @@ def test_without_observing_the_gate_opens_and_the_plugin_acts(open_line):
     assert read_said(line.bench.folder / "state") == {}
 
 
-@pytest.mark.parametrize("by", ["the settings", "the recipe"])
-def test_a_station_that_observes_judges_everything_and_drives_nothing(by, open_line):
-    changes = {"observe": True} if by == "the settings" else {"recipe": {"observe": True}}
-    line = open_line(**changes)
+def test_a_recipe_that_observes_is_judged_and_drives_nothing(open_line):
+    line = open_line(recipe={"observe": True})
     verdicts = line.play(*UNITS)
     assert [v.outcome for v in verdicts] == [PASS, FAIL, FAIL, PASS]
     assert all(v.advisory for v in verdicts)
@@ -129,13 +127,12 @@ def test_a_sink_that_observes_is_flagged_alone_and_others_go_on_driving(open_lin
     assert "still driving: acting:Acts" in line.bench.log()
 
 
-def test_run_observe_is_that_for_one_run(open_line, tmp_path):
-    from edge_inspector.studies.harness import Station
+class Observing(Station):
+    def command(self):
+        return [*super().command(), "--observe"]
 
-    class Observing(Station):
-        def command(self):
-            return [*super().command(), "--observe"]
 
+def test_run_observe_is_that_for_one_run(open_line):
     line = open_line(kind=Observing)
     assert line.play(UNITS[0])[0].advisory
     assert line.gate.acted == []

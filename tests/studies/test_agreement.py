@@ -30,6 +30,7 @@ def test_the_table_counts_ours_and_theirs():
     assert found.table == {(PASS, PASS): 90, (FAIL, FAIL): 5, (FAIL, PASS): 3, (PASS, FAIL): 2,
                            (NONE, FAIL): 1}  # fmt: skip
     assert (found.judged, found.only_ours, found.only_theirs, found.unanswered) == (100, 3, 2, 4)
+    assert found.share is not None
     share, low, high = found.share
     assert share == 0.95
     assert low == pytest.approx(0.8872, abs=2e-4), "Clopper and Pearson for 95 of 100"
@@ -60,6 +61,7 @@ def test_where_nobody_answered_nothing_is_claimed():
 def test_units_that_a_side_did_not_inspect_are_no_disagreement():
     found = agree(pairs(pp=10, nf=5, pn=5))
     assert (found.judged, found.only_ours, found.only_theirs) == (10, 0, 0)
+    assert found.share is not None
     assert found.share[0] == 1.0
 
 
