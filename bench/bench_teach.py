@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,19 +107,17 @@ def measured(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any
     minutes = (clock.now_ns() - begun) / 60e9
     print("\n".join(words(taught)), file=sys.stderr)
     with open_inspector(folder / "recipe.toml") as inspector:
-        outcomes = judged(inspector, fresh, args.fresh)
+        outcomes = judged(inspector, fresh)
     return report(args, seed, taught, minutes, outcomes)
 
 
-def divided(
-    args: argparse.Namespace, seed: int
-) -> tuple[Sequence[Shown], Iterator[Shown] | Sequence[Shown]]:
+def divided(args: argparse.Namespace, seed: int) -> tuple[Sequence[Shown], Iterable[Shown]]:
     """Units to record, at the defect rate, and others to judge."""
     rng = np.random.default_rng([seed, 9])
     if args.scene == "connector":
         line = ConnectorLine(seed=1000 + seed, defect_rate=args.defect_rate)
         units = (Shown(u.label, u.pixels) for u in (line.unit(i) for i in range(1, 10**6)))
-        return [next(units) for _ in range(args.units)], units
+        return [next(units) for _ in range(args.units)], until(units, args.fresh)
     width, _, height = (args.size or "").partition("x")
     exposure = Exposure((int(width), int(height)) if args.size else None, args.jitter)
     files = pictures(Path(args.scene), good=args.good)
@@ -128,7 +126,7 @@ def divided(
     good, bad = ([part[i] for i in rng.permutation(len(part))] for part in (good, bad))
     worse = round(args.defect_rate * args.units)
     chosen = [*good[: args.units - worse], *bad[:worse]]
-    rest = [*good[args.units - worse :], *bad[worse:]]
+    rest = [*good[args.units - worse :][: args.fresh], *bad[worse:]]
 
     def shown(picture: Any) -> Shown:
         taken = exposure.take(picture.path, rng)
@@ -157,17 +155,22 @@ def record(folder: Path, units: Sequence[Shown], errors: float, seed: int) -> No
             recording.add(head, unit.pixels)
 
 
-def judged(
-    inspector: Inspector, units: Iterator[Shown] | Sequence[Shown], most: int
-) -> dict[str, dict[str, int]]:
-    """Outcomes by label, until so many good ones were seen."""
+def until(units: Iterator[Shown], most: int) -> Iterator[Shown]:
+    """Units of a line, up to so many good ones."""
+    good = 0
+    while good < most:
+        unit = next(units)
+        good += is_good(unit.label)
+        yield unit
+
+
+def judged(inspector: Inspector, units: Iterable[Shown]) -> dict[str, dict[str, int]]:
+    """Outcomes by label."""
     counts: dict[str, dict[str, int]] = {}
     for unit in units:
         outcome = inspector.inspect(file_frame(unit.pixels, "main", "bench")).outcome
         by = counts.setdefault(unit.label, {o.value: 0 for o in Outcome})
         by[outcome.value] += 1
-        if is_good(unit.label) and sum(by.values()) >= most:
-            break
     return counts
 
 

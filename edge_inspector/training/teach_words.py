@@ -10,6 +10,8 @@ from edge_inspector.training.teach_composed import Caught
 
 SURELY, HARDLY = 0.9, 0.5
 """Shares of the composed defects from which they count as seen, and below which as not seen."""
+NEARLY_BLIND = 0.2
+"""Share of all composed defects below which a recipe is not worth promoting."""
 
 
 def words(taught: Taught) -> Iterator[str]:
@@ -57,14 +59,21 @@ def _frames(taught: Taught) -> Iterator[str]:
 
 
 def _sight(caught: tuple[Caught, ...]) -> Iterator[str]:
+    hits, drawn = sum(one.caught for one in caught), sum(one.drawn for one in caught)
+    if hits < NEARLY_BLIND * drawn:
+        yield (
+            f"NEARLY BLIND: {hits} of {drawn} composed defects were caught, so do not promote this; "
+            "units that differ less from each other would help: one product, held or aligned the "
+            "same way, smaller regions, more units"
+        )
     kinds = dict.fromkeys(one.kind for one in caught)
     for kind in kinds:
-        drawn = [one for one in caught if one.kind == kind and one.drawn]
-        if not drawn:
+        shown = [one for one in caught if one.kind == kind and one.drawn]
+        if not shown:
             yield f"composed defects, {kind}: none could be drawn that shows in these frames"
             continue
-        told = ", ".join(f"{o.caught} of {o.drawn} of {o.size_px:g} px" for o in drawn)
-        yield f"composed defects, {kind}: caught {told}; {_verdict(drawn)}"
+        told = ", ".join(f"{o.caught} of {o.drawn} of {o.size_px:g} px" for o in shown)
+        yield f"composed defects, {kind}: caught {told}; {_verdict(shown)}"
 
 
 def _verdict(drawn: list[Caught]) -> str:

@@ -124,6 +124,16 @@ def test_it_names_the_size_from_which_a_kind_is_seen_and_up_to_which_it_is_blind
     ]
 
 
+def test_a_recipe_that_sees_next_to_nothing_is_called_so(taught):
+    _, report, _ = taught
+
+    def told(hits):
+        caught = tuple(Caught("spot", size, hits, 24) for size in (3, 6))
+        return "NEARLY BLIND" in "\n".join(words(replace(report, caught=caught)))
+
+    assert (told(1), told(12)) == (True, False)
+
+
 def test_regions_that_repeat_get_tools_that_share_the_promise(taught):
     folder, report, _ = taught
     recipe = load_recipe(folder / "recipe.toml")
