@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS confirmed(unit_key TEXT PRIMARY KEY, utc_ns INTEGER N
 QUEUE = 4096
 MAX_ROWS = 1_000_000
 TRIM_EVERY = 10_000
+GATHER_S = 0.05
+"""Rows are written together: the disk is the verdict log's first."""
 FIRST_UNITS = 100
 """After so many units without a word the incumbent counts as silent."""
 _WORSE = """
@@ -69,6 +71,7 @@ class Incumbents:
         self.said = 0
         self.judged = 0
         self._tell = tell
+        self._closing = threading.Event()
         self._queue: queue.Queue[tuple[str, Said] | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._write_all, name="incumbents", daemon=True)
         self._thread.start()
@@ -95,6 +98,7 @@ class Incumbents:
 
     def close(self) -> None:
         """Write what waits, then let go."""
+        self._closing.set()
         self._queue.put(None)
         self._thread.join(timeout=5)
         if self.dropped:
@@ -122,6 +126,8 @@ class Incumbents:
     def _next(self) -> list[tuple[str, str, str | None, int, int]]:
         """What waits, at least one; empty when it is time to stop."""
         items = [self._queue.get()]
+        if items[0] is not None:
+            self._closing.wait(GATHER_S)
         while items[-1] is not None and not self._queue.empty():
             items.append(self._queue.get())
         if items[-1] is None and len(items) > 1:
@@ -162,6 +168,7 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
     with closing(apsw.Connection(str(path))) as db:
         db.set_busy_timeout(2000)
         db.execute("PRAGMA journal_mode=wal").fetchall()
+        db.execute("PRAGMA synchronous=normal")  # no sync of its own beside the verdict log's
         db.execute(SCHEMA)
         yield db
 

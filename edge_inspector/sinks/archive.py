@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from edge_inspector.records import Box, Crop, FrameHead, Inspection, Outcome, Pi
 
 QUEUE = 64
 HELD = 256
+HELD_BYTES = 64 * 1024 * 1024
 """Units that passed whose pictures are held, and verdicts of the incumbent that came before theirs."""
 CAPTION_PX = 34
 SHOWN_PX = 256
@@ -47,7 +48,8 @@ class RejectArchive:
         self._quota_bytes = quota_mib * 1024 * 1024
         self._queue: queue.Queue[Picture | None] = queue.Queue(QUEUE)
         self._observe = observe
-        self._held: OrderedDict[str, list[Picture]] = OrderedDict()
+        self._held: dict[str, list[Picture]] = {}
+        self._held_bytes = 0
         self._wanted: deque[str] = deque(maxlen=HELD)
         folder.mkdir(parents=True, exist_ok=True)
         self._used_bytes = sum(file.stat().st_size for file in folder.iterdir())
@@ -71,14 +73,15 @@ class RejectArchive:
         elif self._observe and said is None and crops and inspection.regions:
             picture = _worst(head, inspection, crops, scores)
             self._held.setdefault(head.unit_key, []).append(picture)
-            if len(self._held) > HELD:
-                self._held.popitem(last=False)
+            self._held_bytes += _bytes(picture)
+            while len(self._held) > HELD or self._held_bytes > HELD_BYTES:
+                self._let_go(next(iter(self._held)))
 
     def keep(self, unit_key: str) -> None:
         """The incumbent failed this unit: its picture is kept, also where it is still to come."""
         if unit_key not in self._held:
             self._wanted.append(unit_key)
-        for picture in self._held.pop(unit_key, ()):
+        for picture in self._let_go(unit_key):
             self._put(picture)
 
     def add(
@@ -91,6 +94,11 @@ class RejectArchive:
         """Keep the picture of the worst region; never blocks."""
         if crops and inspection.regions:
             self._put(_worst(head, inspection, crops, scores))
+
+    def _let_go(self, unit_key: str) -> list[Picture]:
+        pictures = self._held.pop(unit_key, [])
+        self._held_bytes -= sum(_bytes(picture) for picture in pictures)
+        return pictures
 
     def _put(self, picture: Picture) -> None:
         try:
@@ -150,6 +158,11 @@ def _worst(
     seen = scores[worst].anomaly_map
     score = replace(scores[worst], anomaly_map=None if seen is None else seen.copy())
     return head, inspection, own, score
+
+
+def _bytes(picture: Picture) -> int:
+    _, _, crop, score = picture
+    return crop.pixels.nbytes + (0 if score.anomaly_map is None else score.anomaly_map.nbytes)
 
 
 def caption(head: FrameHead, inspection: Inspection) -> tuple[str, str]:

@@ -65,6 +65,17 @@ def test_pictures_are_held_for_a_bounded_number_of_units(archive, tmp_path):
     assert kept(tmp_path) == ["u_s_n10"]
 
 
+def test_large_pictures_are_held_for_fewer_units(archive, tmp_path, monkeypatch):
+    one = crops("whole")[0].pixels.nbytes + 16 * 16
+    monkeypatch.setattr("edge_inspector.sinks.archive.HELD_BYTES", 3 * one)
+    for number in range(5):
+        see(archive, f"n{number}")
+    for number in range(5):
+        archive.keep(f"u:s/n{number}")
+    archive.close()
+    assert kept(tmp_path) == ["u_s_n2", "u_s_n3", "u_s_n4"]
+
+
 def test_a_station_that_does_not_observe_keeps_rejects_alone(tmp_path):
     archive = RejectArchive(tmp_path, 100)
     see(archive, "a", Outcome.FAIL)
