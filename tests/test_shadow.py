@@ -6,7 +6,9 @@ import pytest
 from edge_inspector import clock
 from edge_inspector.errors import DocumentError
 from edge_inspector.inspector import Inspector, open_inspector
+from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Outcome
+from edge_inspector.studies.recipe_text import write_recipe as write_whole
 from tests.integration.conftest import write_recipe
 from tests.test_inspector import frame, good, marked
 
@@ -58,3 +60,13 @@ def test_a_recipe_that_is_its_own_shadow_opens_once_more_and_no_further(tiny_eng
         inner = made.shadow.inspector
         assert isinstance(inner, Inspector)
         assert inner.shadow is None
+
+
+def test_the_shadows_path_starts_at_the_recipes_folder_also_when_it_is_written(
+    tiny_engine, tmp_path
+):
+    recipe = load_recipe(write_recipe(tmp_path, tiny_engine, {"shadow": "old/recipe.toml"}))
+    assert recipe.shadow == tmp_path / "old/recipe.toml"
+    (tmp_path / "new").mkdir()
+    write_whole(recipe, tmp_path / "new" / "recipe.toml")
+    assert 'shadow = "../old/recipe.toml"' in (tmp_path / "new/recipe.toml").read_text("utf-8")

@@ -72,6 +72,12 @@ def run_promote(args: argparse.Namespace) -> int:
             f"({found.only_ours} failed here alone, {found.only_theirs} there alone); "
             "restart the station to put it in force"
         )
+        if calibration is not None and calibration.provisional:
+            print(
+                f"its threshold is PROVISIONAL: unit overkill at most "
+                f"{calibration.promised_overkill:.3%}, from {calibration.units} good units; "
+                "'edge-inspector agreement --tighten' rests it on those observed since"
+            )
         if left:
             print(f"{args.station} still observes ({left}); remove observe = true there")
     return 1 if left else 0

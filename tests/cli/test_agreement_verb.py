@@ -255,6 +255,14 @@ def test_a_line_without_an_incumbent_is_promoted_alone(site, capsys):
     assert not load_recipe(site.recipe).observe
 
 
+def test_promote_says_that_a_threshold_is_provisional(site, capsys):
+    provisional(site)
+    site.judge(*good(3))
+    code, out, _ = site.run(capsys, "promote")
+    assert code == 0
+    assert "PROVISIONAL: unit overkill at most 1.000%, from 40 good units" in out
+
+
 def test_promote_says_when_the_settings_still_observe(site, capsys):
     site.settings(observe=True)
     site.judge(*good(3))
