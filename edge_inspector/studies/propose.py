@@ -113,7 +113,7 @@ def _greys(camera: str, frames: Sequence[NDArray[Any]]) -> list[Pixels]:
     sizes = sorted({f"{one.shape[1]} x {one.shape[0]}" for one in greys})
     if len(sizes) > 1:
         raise DataError(
-            f"camera '{camera}' has frames of {len(sizes)} sizes ({', '.join(sizes[:3])} px, …); a "
+            f"camera '{camera}' has frames of {len(sizes)} sizes ({', '.join(sizes[:3])} px{', …' * (len(sizes) > 3)}); a "
             "recipe holds for one: bring them to one size or record them anew"
         )
     return greys

@@ -34,6 +34,8 @@ BETTER = 0.7
 FOUND_SHARE = 0.9
 """Share of the frames in which an alignment must find the product; one in ten may be defective."""
 NOTHING_SHARED = "the frames have nothing distinct in common to tell whether the product moves"
+AS_GOOD, AS_GOOD_PX = 1.25, 0.1
+"""Of alignments that leave nearly the same, the sturdiest is taken."""
 SLACK = 2.0
 """Search ranges are this many times what was seen."""
 
@@ -88,7 +90,8 @@ def choose_alignment(frames: Sequence[Pixels], reference: Pixels, picture: Path)
         specs = list(_candidates(reference, product, Path(folder)))
         tried = [_measure(spec, frames, reference, product) for spec in specs]
         sure = [measured for measured in tried if measured.found >= FOUND_SHARE]
-        best = min(sure, key=lambda measured: round(measured.residual_px, 1), default=still)
+        enough = AS_GOOD * min((one.residual_px for one in sure), default=math.inf) + AS_GOOD_PX
+        best = next((one for one in sure if one.residual_px <= enough), still)
         if best.residual_px > BETTER * still.residual_px:
             why = f"the product moves by {motion:.1f} px, but no alignment finds it more surely"
             return Chosen(still, motion, why)
@@ -131,7 +134,7 @@ def warped(
 
 
 def _candidates(reference: Pixels, product: Tracks, folder: Path) -> Iterator[Spec]:
-    """What could be tried; the order decides between equals."""
+    """What could be tried, the sturdiest first: a defect hides a patch more easily than an outline."""
     yield from _outlines(reference)
     yield from _fiducials(reference, product, folder)
     yield from _templates(reference, product, folder)
@@ -181,15 +184,15 @@ def _fiducials(reference: Pixels, product: Tracks, folder: Path) -> Iterator[Fid
 
 
 def _templates(reference: Pixels, product: Tracks, folder: Path) -> Iterator[Template]:
-    """The steadiest patches, each also at twice its size, and the product as a whole."""
+    """The product as a whole, and its steadiest patches, at twice their size and at it."""
     height, width = reference.shape
     half = product.side_px / 2
     boxes = [
         (x - reach, y - reach, x + reach, y + reach)
+        for reach in (2 * half, half)
         for x, y in product.places[product.steadiest()[:2]].tolist()
-        for reach in (half, 2 * half)
     ]
-    boxes.append((*(product.places.min(axis=0) - half), *(product.places.max(axis=0) + half)))
+    boxes.insert(0, (*(product.places.min(axis=0) - half), *(product.places.max(axis=0) + half)))
     moves = math.ceil(SLACK * float(product.motion_px.max()))
     for number, (left, top, right, bottom) in enumerate(boxes):
         x, y = max(math.floor(left), moves), max(math.floor(top), moves)

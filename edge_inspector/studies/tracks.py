@@ -37,6 +37,8 @@ SAME_SCALE = 0.02
 """Places whose distances changed by more than this share are not of one rigid body."""
 MOVES_PX = 1.0
 """Beyond this at 9 of 10 frames a place counts as moving; a crop of 256 px bears less."""
+ENOUGH = 0.6
+"""Share of the places that settles how a frame moved."""
 FEWEST = 3
 """Places that must agree before anything is said about a motion."""
 
@@ -70,8 +72,8 @@ class Tracks:
 
     def steadiest(self) -> NDArray[np.int64]:
         """The places by how well they move with all the others, best first."""
-        shared = np.nanmedian(self.seen - self.places, axis=1, keepdims=True)
-        strays = np.linalg.norm(self.seen - self.places - shared, axis=2)
+        moves = (self.seen - self.places)[np.isfinite(self.seen).any(axis=(1, 2))]
+        strays = np.linalg.norm(moves - np.nanmedian(moves, axis=1, keepdims=True), axis=2)
         lost = 1 - np.isfinite(strays).mean(axis=0)
         return np.argsort(np.nanmedian(strays, axis=0) + self.side_px * lost)
 
@@ -104,16 +106,23 @@ def _see(marks: Sequence[_Mark], places: Floats, whole: _Mark | None, frame: Pix
     """
     Where a frame shows each place.
 
-    Alone a place among repeated parts may fit twice; so each is looked for where it was, where
-    the middle of the frame went, and where the ones that are sure say it is.
+    Alone a place among repeated parts may fit twice; so each is looked for where it was and where
+    the middle of the frame went, and if that finds few, where the ones that are sure say it is.
     """
     put = [places]
     if whole is not None and (found := _find(whole.far, frame, whole.place)) is not None:
         matrix = pose_matrix(Pose(angle_deg=found.angle_deg))[:, :2]
         put.append((places - whole.place) @ matrix.T + (found.x, found.y))
-    sure = _points([_find(mark.far, frame, mark.place) for mark in marks])
-    if (moved := _together(places, sure)) is not None:
-        put.append(places @ moved[:, :2].T + moved[:, 2])
+    seen = _near(marks, put, frame)
+    if np.isfinite(seen[:, 0]).sum() < ENOUGH * len(marks):
+        sure = _points([_find(mark.far, frame, mark.place) for mark in marks])
+        if (moved := _together(places, sure)) is not None:
+            return _near(marks, [*put, places @ moved[:, :2].T + moved[:, 2]], frame)
+    return seen
+
+
+def _near(marks: Sequence[_Mark], put: Sequence[Floats], frame: Pixels) -> Floats:
+    """Each place where it fits best of those it may have been put to."""
     near = [
         [_find(mark.near, frame, (float(x), float(y))) for x, y in np.array(put)[:, number]]
         for number, mark in enumerate(marks)
