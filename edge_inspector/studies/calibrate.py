@@ -131,9 +131,9 @@ def units_needed(overkill: float, confidence: float = 0.95) -> int:
     return math.ceil(math.log(1 - confidence) / math.log1p(-overkill))
 
 
-def set_aside(unit_scores: NDArray[np.float64]) -> NDArray[np.intp]:
+def set_aside(unit_scores: NDArray[np.float64], alarm: float = FALSE_ALARM) -> NDArray[np.intp]:
     """
-    Units too far out to be good, worst first, at most 5 % of all.
+    Units too far out to be good, worst first, at most 5 % of all; `alarm` as `FALSE_ALARM`.
 
     The worst k are set aside where the tail of all the others reaches those others but none of
     the k; so there is a gap. A long tail without one, or too many beyond it, is left whole.
@@ -142,14 +142,14 @@ def set_aside(unit_scores: NDArray[np.float64]) -> NDArray[np.intp]:
     ordered = unit_scores[order]
     count = len(ordered)
     for k in range(int(SET_ASIDE_SHARE * count), 0, -1):
-        if ordered[count - k - 1] <= _reach(ordered[: count - k]) < ordered[count - k]:
+        if ordered[count - k - 1] <= _reach(ordered[: count - k], alarm) < ordered[count - k]:
             return order[: count - k - 1 : -1]
     return np.empty(0, np.intp)
 
 
-def _reach(ordered: NDArray[np.float64]) -> float:
+def _reach(ordered: NDArray[np.float64], alarm: float = FALSE_ALARM) -> float:
     """
-    The score that one of these good units would pass in a hundred calibrations.
+    The score that one of these good units would pass in a hundred calibrations, for `alarm` 0.01.
 
     Extrapolates their 50 %, 80 % and 92 % quantiles (Pickands, 1975), never lighter than an
     exponential tail.
@@ -161,7 +161,7 @@ def _reach(ordered: NDArray[np.float64]) -> float:
     shape = max(math.log((tail - upper) / (upper - middle)) / math.log(ratio), 1e-6)
     # Quantiles of few units scatter: widen the step by three standard errors.
     step = (tail - upper) * (1 + 3 / math.sqrt(0.2 * count))
-    reach = math.log(0.08 * count / FALSE_ALARM)
+    reach = math.log(0.08 * count / alarm)
     return float(tail + step * math.expm1(shape * reach) / -math.expm1(-shape * math.log(ratio)))
 
 

@@ -13,7 +13,13 @@ from edge_inspector.inspector import Inspector
 from edge_inspector.recipe import FrameQuality, Recipe, Scale
 from edge_inspector.records import Outcome
 from edge_inspector.rules import rules_digest
-from edge_inspector.studies.calibrate import Calibrated, calibrate, set_aside
+from edge_inspector.studies.calibrate import (
+    FALSE_ALARM,
+    SET_ASIDE_SHARE,
+    Calibrated,
+    calibrate,
+    set_aside,
+)
 from edge_inspector.studies.calibrate_quality import (
     frame_quality,
     held_out_rejects,
@@ -75,24 +81,44 @@ def _threshold(
     """
     first = calibrate(collected.scores[rows], collected.names, overkill, CONFIDENCE, both)
     kept = rows.copy()
-    kept[set_aside(_normalised(collected, first, both))] = False
+    kept[stand_apart(_columns(collected, first, both))] = False
     found = calibrate(collected.scores[kept], collected.names, overkill, CONFIDENCE, both)
     places = np.flatnonzero(kept[rows])[np.array(found.set_aside, np.intp)]
     apart = (*np.flatnonzero(~kept[rows]).tolist(), *places.tolist())
     return replace(found, set_aside=apart)
 
 
+def stand_apart(columns: Mapping[str, NDArray[np.float64]]) -> list[int]:
+    """
+    Units that are too far out in one of the columns, or in the worst of them, to be good.
+
+    The worst of many kinds of evidence has a long tail, in which a unit that only one of them is
+    sure about hides. The columns share one chance of a false alarm; more than 5 % is none.
+    """
+    worst = np.max(list(columns.values()), axis=0)
+    overall = {int(unit) for unit in set_aside(worst)}
+    each = FALSE_ALARM / len(columns)
+    found = overall | {int(unit) for one in columns.values() for unit in set_aside(one, each)}
+    return sorted(found if len(found) <= SET_ASIDE_SHARE * len(worst) else overall)
+
+
 def _normalised(
     collected: Collected, found: Calibrated, both: Sequence[str]
 ) -> NDArray[np.float64]:
     """As `calibrate` does it, for all units."""
+    return np.asarray(np.max(list(_columns(collected, found, both).values()), axis=0))
+
+
+def _columns(
+    collected: Collected, found: Calibrated, both: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
     columns = {
         name: normalised(column, found.regions[name])
         for name, column in zip(collected.names, collected.scores.T, strict=True)
     }
     for name in both:
         columns[name] = np.minimum(columns[name], columns.pop(scale_key(name, "rules")))
-    return np.asarray(np.max(list(columns.values()), axis=0))
+    return columns
 
 
 def normalised(column: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
