@@ -52,6 +52,7 @@ class ToolScorer:
         self.tools = tools
         self._mm_per_px = dict(mm_per_px or {})
         self._names = tools.blobs.names if tools.blobs else ()
+        self._slack = np.array(tools.blobs.slack if tools.blobs else ())
         self._looks = tools.patches.names if tools.patches else ()
         template = tools.pixels()
         self._blobs = BlobGauge(tools.blobs, template) if tools.blobs else None
@@ -70,10 +71,10 @@ class ToolScorer:
             found["count"] = float(np.count_nonzero(~seen.there))
             found["extra_px2"] = seen.extra
             found["place_px"] = seen.place_off
-            found["position_px"] = float(seen.off.max())
+            found["position_px"] = float((seen.off / self._slack).max())
             found["pitch_px"] = float(seen.pitch_off.max(initial=0.0))
             found["joint_share"] = float(seen.joint.max(initial=0.0))
-            found["area_share"] = float(np.abs(self._share(seen)).max())
+            found["area_share"] = float((np.abs(self._share(seen)) / self._slack).max())
         if self._calipers is not None:
             found["width_px"] = float(np.abs(self._calipers.measure(pixels)).max())
         if self._patches is not None:
@@ -143,10 +144,10 @@ class ToolScorer:
                 _length("shift", seen.place_off, limits.place_px, self._whole(), words, unit)
             )
         if limits.position_px:
-            worst, off = _worst(seen.off)
+            worst, _ = _worst(seen.off / self._slack)
+            off, most = float(seen.off[worst]), limits.position_px * float(self._slack[worst])
             words = f"{names[worst]}: {word} {unit.length(off)} off its place"
-            box = self._at(seen, worst)
-            found.append(_length("position", off, limits.position_px, box, words, unit))
+            found.append(_length("position", off, most, self._at(seen, worst), words, unit))
         if limits.pitch_px and seen.pitch_off.size:
             worst, off = _worst(seen.pitch_off)
             one, other = (int(side[worst]) for side in self._blobs.pairs)
@@ -179,7 +180,8 @@ class ToolScorer:
         if not most:
             return []
         share = self._share(seen)
-        worst, _ = _worst(np.abs(share))
+        worst, _ = _worst(np.abs(share) / self._slack)
+        most *= float(self._slack[worst])
         whole = float(seen.fill[worst] / (1 + share[worst]) * self._blobs.areas[worst])
         side = 1 if share[worst] > 0 else -1
         is_area, good = whole * (1 + float(share[worst])), whole * unit.per_px**2

@@ -29,12 +29,17 @@ class Blobs(Document):
     x_px: Floats
     y_px: Floats
     area_px2: Floats
+    slack: Floats
+    """How much more than most a part varies on good crops, 1 or more: its limits are so much wider."""
 
     @model_validator(mode="after")
     def _entries_match(self) -> Blobs:
-        if not len(self.names) == len(self.x_px) == len(self.y_px) == len(self.area_px2):
-            raise ValueError("'names', 'x_px', 'y_px' and 'area_px2' differ in length; learn again")
-        if not abs(self.blob_grey - self.ground_grey) >= 1 or min(self.area_px2) <= 0:
+        lists = (self.x_px, self.y_px, self.area_px2, self.slack)
+        if any(len(entries) != len(self.names) for entries in lists):
+            raise ValueError("the lists of [blobs] differ in length; learn again")
+        if not abs(self.blob_grey - self.ground_grey) >= 1 or not (
+            min(self.area_px2) > 0 and min(self.slack) >= 1
+        ):
             raise ValueError("blobs without contrast or area cannot be measured; learn again")
         return self
 

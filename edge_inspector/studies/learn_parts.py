@@ -66,6 +66,7 @@ def _blobs(template: Pixels, polarity: Literal["bright", "dark"]) -> Blobs | Non
         x_px=tuple(at[order].real.round(2).tolist()),
         y_px=tuple(at[order].imag.round(2).tolist()),
         area_px2=tuple(areas[order].tolist()),
+        slack=(1.0,) * order.size,
     )
 
 

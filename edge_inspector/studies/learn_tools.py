@@ -36,6 +36,7 @@ LARGEST_PX = 512
 MEDIAN_OF = 101
 FEW = 0.02
 """Share of the good crops that may lack a part or an edge, because they are defective."""
+MOST_SLACK = 5.0
 LEAST_FILL = 0.5
 """Share of its area that a part has in all others."""
 SURE = 1.4
@@ -143,15 +144,30 @@ def _kept_blobs(blobs: Blobs | None, template: Pixels, good: NDArray[np.uint8]) 
     keep = np.flatnonzero(lowest >= LEAST_FILL).tolist()
     if not keep:
         return None
-    area = np.median([one.fill for one in measured], axis=0) * gauge.areas
+    fill = np.stack([one.fill for one in measured])
+    area = np.median(fill, axis=0) * gauge.areas
     centre = np.stack([one.centre for one in measured])
     known = {
         "x_px": tuple(np.median(centre.real, axis=0).round(3).tolist()),
         "y_px": tuple(np.median(centre.imag, axis=0).round(3).tolist()),
         "area_px2": tuple(np.maximum(area, 1.0).round(2).tolist()),
+        "slack": tuple(_slack(fill, np.stack([one.off for one in measured]), keep)),
     }
     measured_blobs = blobs.model_copy(update=known)
     return measured_blobs.model_copy(update=chosen(measured_blobs, keep))
+
+
+def _slack(fill: Floats, off: Floats, keep: Sequence[int]) -> list[float]:
+    """
+    By part, how much more than most its area or place varies, 1 to `MOST_SLACK`.
+
+    One faint mark would else set the limits of all the others.
+    """
+    share = fill / np.maximum(np.median(fill, axis=0), 1e-6)
+    spread = np.array([robust_spread(column) for column in share.T])
+    reach = np.median(off, axis=0)
+    ratios = [each / max(float(np.median(each[keep])), 1e-6) for each in (spread, reach)]
+    return [round(float(x), 2) for x in np.clip(np.max(ratios, axis=0), 1.0, MOST_SLACK)]
 
 
 def _kept_calipers(

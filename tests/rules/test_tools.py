@@ -161,6 +161,7 @@ def test_a_file_gives_back_what_was_learned_and_opens_as_rules(tmp_path, rng):
         ('template = "', 'template = "A', "template"),
         ("kind = ", "kinds = ", "unknown key 'kinds'"),
         ("position_px = ", "position_px = -", "position_px"),
+        ("slack = [1.", "slack = [0.", "blobs"),
         ("height = 96", "height = 95", "no PNG of 96x95 px"),
     ],
 )

@@ -93,6 +93,25 @@ def test_three_defective_crops_in_a_hundred_move_no_limit_by_much():
     assert all(score(spoilt, crop).anomaly_score > 1 for crop in bad)
 
 
+def test_one_part_that_varies_widens_its_own_limits_and_not_those_of_the_others():
+    rng = np.random.default_rng(12)
+
+    def good(moved=0.0):
+        places = np.array(FOUR) + rng.normal(0, 0.08, (4, 2))
+        places[0] += rng.normal(0, 0.5, 2)
+        places[3] += moved, 0
+        return dots(rng, places)
+
+    tools = learn_tools([good() for _ in range(80)])
+    assert tools.blobs.slack[0] > 2
+    assert max(tools.blobs.slack[1:]) < 2
+    assert np.mean([score(tools, good()).anomaly_score >= 1 for _ in range(60)]) <= 0.05
+    found = score(tools, good(moved=1.5)).findings
+    (position,) = (finding for finding in found if finding.kind == "position")
+    assert position.raw > 1
+    assert position.words.startswith("row 2 col 2: ")
+
+
 def test_a_part_that_only_some_good_crops_have_is_no_part():
     rng = np.random.default_rng(5)
     crops = [dots(rng, FOUR if i % 2 else FOUR[:3]) for i in range(60)]
