@@ -101,6 +101,8 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     ticket: int = 0
     assured: bool = False
     tombstone: bool = False
+    given_up: int = 0
+    """Digest of the pixels that a tombstone stands for, 0 where its source never had any."""
     incumbent: Baseline | None = None
     """What the inspector that was there before said of this frame's unit."""
     lot: str = ""

@@ -3,8 +3,8 @@
 import pytest
 
 from edge_inspector.docket import Dispatch, Docket, Journal, Offered
-from edge_inspector.docket.words import Capacity
-from edge_inspector.records import FrameHead, FrameKey, Reason
+from edge_inspector.docket.words import Capacity, Commit, Settled, Tick
+from edge_inspector.records import Committed, FrameHead, FrameKey, Reason
 
 BUDGET_US = 50_000
 
@@ -15,7 +15,7 @@ def offer():
     docket = Docket("s", ("main", "side"), BUDGET_US, 8, "bga", 1, never_repeat=("main",))
     docket.step(Capacity(8), 0)
 
-    def put(number, digest, camera="main", source="line"):
+    def put(number, digest, camera="main", source="line", unit=None, **fields):
         head = FrameHead(
             key=FrameKey(source, "e", number),
             station="s",
@@ -23,10 +23,8 @@ def offer():
             recipe="bga",
             arrived_ns=0,
             time_zero_ns=0,
-            unit_id=f"{source}{number}",
-            slot=number,
-            size=4,
-            digest=digest,
+            unit_id=unit or f"{source}{number}",
+            **{"slot": number, "size": 4, "digest": digest, **fields},
         )
         actions = docket.step(Offered(head), 1)
         taken = [action.head for action in actions if isinstance(action, Journal)]
@@ -34,6 +32,14 @@ def offer():
         assert judged == bool(taken and taken[0].fault is None)
         return taken[0] if taken else None
 
+    def settle():
+        """All that is open has its verdict."""
+        actions = docket.step(Tick(), 2 * BUDGET_US * 1000)
+        verdicts = [action.verdict for action in actions if isinstance(action, Commit)]
+        for vseq, verdict in enumerate(verdicts, 1):
+            docket.step(Settled(Committed(vseq=vseq, verdict=verdict, body=b"", chain=0)), 10**9)
+
+    put.settle = settle  # type: ignore[attr-defined]
     return put
 
 
@@ -62,3 +68,17 @@ def test_cameras_and_sources_do_not_repeat_each_other(offer):
 def test_frames_without_pixels_say_nothing_of_a_camera(offer):
     assert offer(1, 0).fault is None
     assert offer(2, 0).fault is None
+
+
+def test_a_frame_that_repeats_one_given_up_at_the_source_is_a_fault(offer):
+    gone = {"slot": -1, "given_up": 8, "assured": True, "tombstone": True}
+    assert offer(1, 0, fault=Reason.TIMEOUT, **gone).fault is Reason.TIMEOUT
+    assert offer(2, 8, assured=True).fault is Reason.CAMERA_FAULT
+    assert offer(3, 9, assured=True).fault is None
+
+
+def test_a_frame_that_repeats_one_of_a_settled_unit_is_a_fault(offer):
+    assert offer(1, 8, unit="late").fault is None
+    offer.settle()
+    assert offer(2, 9, unit="late") is None
+    assert offer(3, 9).fault is Reason.CAMERA_FAULT

@@ -151,6 +151,7 @@ class Docket:
             head = self._numbers.place(head)
         unit = self._open.get(head.unit_key)
         if (past := self._past.get(head.unit_key)) is not None:
+            self._repeats.fault(head)
             self._again_settled(past, head)
         elif unit is not None and (unit.committed or head.camera in unit.parts):
             self._again_open(unit, head)
@@ -191,20 +192,19 @@ class Docket:
             epoch = f"{head.key.epoch}~{self._renamed}"
             key = FrameKey(head.key.source, epoch, head.key.seq)
             head = msgspec.structs.replace(head, key=key)
+        frozen = self._repeats.fault(head)
         if head.fault is not None:
             return head
         if head.camera not in self.cameras:
             known = ", ".join(self.cameras)
             text = f"camera '{head.camera}' is not in recipe '{self.recipe}'; it has: {known}"
             return msgspec.structs.replace(head, fault=Reason.BAD_INPUT, detail=text)
-        if text := self._repeats.fault(head):
-            return msgspec.structs.replace(head, fault=Reason.CAMERA_FAULT, detail=text)
+        if frozen:
+            return msgspec.structs.replace(head, fault=Reason.CAMERA_FAULT, detail=frozen)
         if self._desk.free <= 0 and len(self._desk) >= self.max_queue:
             text = f"{len(self._desk)} frames wait already, the limit of max_queue"
             return msgspec.structs.replace(head, fault=Reason.SHED, detail=text)
         return head
-
-    # -- frames offered again ----------------------------------------------------------------
 
     def _again_settled(self, past: Past, head: FrameHead) -> None:
         self._desk.release(head)

@@ -15,12 +15,17 @@ class Repeats:
         self._newest: dict[tuple[str, str], int] = {}
 
     def fault(self, head: FrameHead) -> str:
-        """Why this frame, which was not offered before, cannot be a new exposure; else nothing."""
-        if head.camera not in self._cameras or not head.digest:
+        """
+        Why this frame, which was not offered before, cannot be a new exposure; else nothing.
+
+        A frame that is not judged is shown here all the same: the one behind it may repeat it.
+        """
+        digest = head.digest or head.given_up
+        if head.camera not in self._cameras or not digest:
             return ""
         camera = (head.key.source, head.camera)
-        before, self._newest[camera] = self._newest.get(camera), head.digest
-        if before != head.digest:
+        before, self._newest[camera] = self._newest.get(camera), digest
+        if before != digest:
             return ""
         return (
             f"camera '{head.camera}' is frozen: its pixels are those of the frame before, digest "

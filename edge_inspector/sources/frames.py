@@ -41,7 +41,9 @@ class Reader:
         except WireError as error:
             raise Refusal(Why.BAD_HEADER, str(error)) from None
         arrival = self._arrival(link, header, facts, now_ns)
-        return replace(arrival, fault=reason, detail=detail, incumbent=said)
+        assert arrival.offered is not None
+        offered = replace(arrival.offered, digest=header.digest)
+        return replace(arrival, offered=offered, fault=reason, detail=detail, incumbent=said)
 
     def whole(
         self,

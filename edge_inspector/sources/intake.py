@@ -153,6 +153,7 @@ class Intake:
             budget_us=offered.budget_us if offered else None,
             assured=offered is not None,
             tombstone=offered is not None and offered.tombstone,
+            given_up=offered.digest if offered is not None and offered.tombstone else 0,
             captured_utc_ns=identity.captured_ns,
             codec=layout.codec,
             pixel_format=layout.pixel_format,

@@ -292,7 +292,7 @@ class TestTombstones:
         assert (arrival.identity.unit_id, arrival.identity.trigger_id) == ("u", 4)
         assert why in arrival.detail
         assert arrival.offered.tombstone
-        assert arrival.offered.digest == 0
+        assert arrival.offered.digest == told.digest, "of the pixels that it stands for"
 
     @pytest.mark.parametrize("fields", [{"payload_len": 5}, {}])
     def test_one_with_pixels_or_without_a_cause_is_refused(self, reader, link, fields):
