@@ -91,13 +91,13 @@ def saved_recipe(path: Path) -> str:
 
 
 def _camera(name: str, picture: Pixels) -> dict[str, Any]:
-    done, png = cv2.imencode(".png", picture)
+    done, jpeg = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 92))
     if not done:
-        raise Breakage(f"the frame of camera '{name}' cannot be encoded as PNG")
+        raise Breakage(f"the frame of camera '{name}' cannot be encoded as JPEG")
     return {
         "width": picture.shape[1],
         "height": picture.shape[0],
-        "picture": "data:image/png;base64," + b64encode(png.tobytes()).decode(),
+        "picture": "data:image/jpeg;base64," + b64encode(jpeg.tobytes()).decode(),
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import compress
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_inspector.recipe_alignment import Outline
 from edge_inspector.records import Box, Pixels
@@ -22,6 +23,8 @@ CALM_SHARE = 0.5
 ROOM = 2.0
 """What is only near the body stays in the frame for motions this many times the largest seen: of
 16 that is about 1.8 standard deviations, and 3.6 of them are met once in 3,000 units."""
+LOOK_PX = 640
+"""What moves is looked for in frames shrunk to about this length."""
 RIM_PX = 4
 """Kept around the product."""
 
@@ -62,19 +65,25 @@ def _always_seen(measured: Measured, width: int, height: int) -> Box:
 def _moving(frames: Sequence[Pixels], measured: Measured, seen: Box) -> Box:
     """Around all that is calmer when the product is followed, or all that is seen."""
     size = (frames[0].shape[1], frames[0].shape[0])
-    found = [move is not None for move in measured.moves]
-    followed = np.stack(warped(frames, measured.moves, size))
-    taken = np.stack(list(compress(frames, found)))
-    still, calm = (cv2.blur(stack.std(axis=0), (5, 5)) for stack in (taken, followed))
+    factor = max(round(max(size) / LOOK_PX), 1)
+    taken = compress(frames, [move is not None for move in measured.moves])
+    still, calm = (
+        _unrest(views, factor) for views in (taken, warped(frames, measured.moves, size))
+    )
     moves = ((still - calm > CALMER) & (calm < CALM_SHARE * still)).astype(np.uint8)
-    moves = cv2.morphologyEx(moves, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    left, top, across, down = seen
-    x, y, width, height = cv2.boundingRect(moves[top : top + down, left : left + across])
+    opened = cv2.morphologyEx(moves, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    x, y, width, height = (factor * side for side in cv2.boundingRect(opened))
     if not width:
         return seen
-    return _common(
-        (left + x - RIM_PX, top + y - RIM_PX, width + 2 * RIM_PX, height + 2 * RIM_PX), seen
-    )
+    rim = RIM_PX + factor - 1
+    return _common((x - rim, y - rim, width + 2 * rim, height + 2 * rim), seen)
+
+
+def _unrest(views: Iterable[Pixels], factor: int) -> NDArray[np.float32]:
+    """Standard deviation of each px over frames shrunk by a whole factor, a little blurred."""
+    area = cv2.INTER_AREA
+    small = [cv2.resize(v, None, fx=1 / factor, fy=1 / factor, interpolation=area) for v in views]
+    return np.asarray(cv2.blur(np.stack(small).std(axis=0, dtype=np.float32), (5, 5)), np.float32)
 
 
 def _widened(measured: Measured, spec: Outline, area: Box, seen: Box) -> tuple[Measured, Box]:

@@ -19,6 +19,8 @@ from edge_inspector.records import Pixels, Pose
 
 Floats = NDArray[np.float64]
 
+LOOK_PX = 800
+"""Frames are shrunk by a whole factor to about this length; a tenth of a px is still seen there."""
 CELLS = 5
 """The reference frame is divided into so many cells a side; each may give one place."""
 SIDE_SHARE, MIN_SIDE_PX, MAX_SIDE_PX = 6, 24, 128
@@ -91,6 +93,11 @@ class Tracks:
 
 def follow(frames: Sequence[Pixels], reference: Pixels) -> Tracks:
     """Follow the distinct places of `reference`, uint8 grey, through frames of the same size."""
+    factor = max(round(max(reference.shape) / LOOK_PX), 1)
+    if factor > 1:
+        small = follow([_shrunk(frame, factor) for frame in frames], _shrunk(reference, factor))
+        places, seen = ((found + 0.5) * factor - 0.5 for found in (small.places, small.seen))
+        return Tracks(places, seen, small.side_px * factor)
     short = min(reference.shape)
     side = min(max(short // SIDE_SHARE, MIN_SIDE_PX), MAX_SIDE_PX, short)
     marks = _distinct(reference, side)
@@ -100,6 +107,12 @@ def follow(frames: Sequence[Pixels], reference: Pixels) -> Tracks:
     seen = seen.reshape(len(frames), -1, 2)
     kept = np.isfinite(seen[:, :, 0]).mean(axis=0) >= FOUND_SHARE
     return Tracks(places[kept], seen[:, kept], side)
+
+
+def _shrunk(frame: Pixels, factor: int) -> Pixels:
+    size = (frame.shape[1] // factor, frame.shape[0] // factor)
+    whole = frame[: size[1] * factor, : size[0] * factor]
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _see(marks: Sequence[_Mark], places: Floats, whole: _Mark | None, frame: Pixels) -> Floats:

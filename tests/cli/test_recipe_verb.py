@@ -40,7 +40,7 @@ def test_new_writes_a_recipe_that_loads_and_a_page_and_says_why(folder: Path, ca
     assert "regions whole (whole)" in told
     recipe = load_recipe(folder / "recipe.toml")
     assert recipe.engines == {"whole": (folder / "engines/whole/1").resolve()}
-    assert "data:image/png;base64," in (folder / "recipe.html").read_text()
+    assert "data:image/jpeg;base64," in (folder / "recipe.html").read_text()
 
 
 def test_new_leaves_a_recipe_that_is_there_alone(folder: Path, capsys) -> None:
