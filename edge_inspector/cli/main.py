@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("edge_inspector.cli.demo", "a simulated line, the daemon and a controller, live"),
     "run": ("edge_inspector.cli.run", "the daemon of a station"),
     "check": ("edge_inspector.cli.check", "says what is wrong with a station before the line does"),
+    "probe": ("edge_inspector.cli.probe", "what comes from a publisher, camera or folder"),
     "record": ("edge_inspector.cli.record", "frames of a station into a data folder"),
     "simulate": ("edge_inspector.cli.simulate", "publishes frames of a simulated line"),
     "plc-sim": ("edge_inspector.cli.plc_sim", "a simulated controller on the Modbus gateway"),
