@@ -25,8 +25,7 @@ from edge_inspector.manifest import Input
 from edge_inspector.parity import challenge
 from edge_inspector.protocols import Scorer
 from edge_inspector.records import Crop, Pixels, Roi
-from edge_inspector.rules.bga import RuleScorer
-from edge_inspector.rules.parameters import load_rules
+from edge_inspector.rules import open_rules
 from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.studies import metrics
 from edge_inspector.studies.dataset import Item, is_good, load_crops
@@ -78,7 +77,7 @@ class Scored:
 def open_target(path: Path, backends: Sequence[str], threads: int = 1) -> Iterator[Target]:
     """An engine's folder, challenged first, or a TOML file of rules."""
     if path.is_file():
-        rules = RuleScorer(load_rules(path))
+        rules = open_rules(path)
         height, width, channels = rules.input_shape
         shape = Input(height=height, width=width, channels=1 if channels == 1 else 3)
         yield Target(path.name, "opencv", rules, shape)

@@ -37,6 +37,8 @@ MEDIAN_OF = 101
 FEW = 0.02
 """Share of the good crops that may lack a part or an edge, because they are defective."""
 MOST_SLACK = 5.0
+UNSTEADY = 1.5
+"""Parts that vary by so much more than most have limits of their own."""
 LEAST_FILL = 0.5
 """Share of its area that a part has in all others."""
 SURE = 1.4
@@ -159,7 +161,7 @@ def _kept_blobs(blobs: Blobs | None, template: Pixels, good: NDArray[np.uint8]) 
 
 def _slack(fill: Floats, off: Floats, keep: Sequence[int]) -> list[float]:
     """
-    By part, how much more than most its area or place varies, 1 to `MOST_SLACK`.
+    By part, how much more than most its area or place varies, up to `MOST_SLACK`; 1 for most.
 
     One faint mark would else set the limits of all the others.
     """
@@ -167,7 +169,8 @@ def _slack(fill: Floats, off: Floats, keep: Sequence[int]) -> list[float]:
     spread = np.array([robust_spread(column) for column in share.T])
     reach = np.median(off, axis=0)
     ratios = [each / max(float(np.median(each[keep])), 1e-6) for each in (spread, reach)]
-    return [round(float(x), 2) for x in np.clip(np.max(ratios, axis=0), 1.0, MOST_SLACK)]
+    worst = np.minimum(np.max(ratios, axis=0), MOST_SLACK)
+    return [round(float(ratio), 2) if ratio >= UNSTEADY else 1.0 for ratio in worst]
 
 
 def _kept_calipers(
