@@ -18,6 +18,8 @@ from edge_inspector.sources.folder import read_image as read_file
 from edge_inspector.studies.dataset import is_good, read_image, read_items
 
 DEFECTIVE = "defective"
+COLOURLESS = 2
+"""Grey levels by which channels may differ in a picture that has no colour."""
 GAIN, NOISE, DEG_PER_PX = 0.02, 1.5, 0.1
 """What comes with each px of motion: light by 2 %, 1.5 grey levels of noise, a tenth of a degree."""
 
@@ -77,7 +79,7 @@ class Exposure:
             if raw is None:
                 raise DataError(f"'{path}' cannot be read as an image; remove it from the folder")
             return raw if isinstance(raw, bytes) else np.ascontiguousarray(raw)
-        pixels = read_image(path)
+        pixels = _plain(read_image(path))
         if self.size is not None:
             pixels = cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA)
         return _moved(pixels, self.jitter_px, rng) if self.jitter_px else pixels
@@ -103,6 +105,12 @@ def _shuffled(found: Sequence[Picture], rng: np.random.Generator) -> Iterator[Pi
     while True:
         for index in rng.permutation(len(found)):
             yield found[index]
+
+
+def _plain(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Grey where a file stores it thrice: a camera has one format for all of its frames."""
+    grey = pixels.ndim == 3 and int(np.ptp(pixels, axis=2).max()) <= COLOURLESS
+    return np.ascontiguousarray(pixels[:, :, 0]) if grey else pixels
 
 
 def _moved(pixels: NDArray[Any], jitter_px: float, rng: np.random.Generator) -> NDArray[Any]:

@@ -19,6 +19,8 @@ from edge_inspector.studies.record_taking import Taking
 from edge_inspector.wire.codes import code_of
 
 STOP_S = 1.0
+MOST_SLOTS, BURST_BYTES = 256, 256 * 1024 * 1024
+"""Room for what a publisher sent while nobody took it, which comes at once."""
 SETTLED = code_of(Outcome.UNINSPECTED, Reason.ABORTED)
 """What an assured source hears of a frame that is recorded and not judged: a reject."""
 _REASONS = {reason.value for reason in Reason}
@@ -79,10 +81,12 @@ class Alone:
 
     def __init__(self, settings: Settings, config: IngestConfig) -> None:
         self.where = f"from source {', '.join(source.name for source in settings.sources)}"
-        self._fd = slots.create(settings.frames.slots, settings.frames.max_bytes)
-        self._memory = Slots(self._fd, settings.frames.max_bytes, writable=False)
+        size = settings.frames.max_bytes
+        count = max(settings.frames.slots, min(MOST_SLOTS, BURST_BYTES // size))
+        self._fd = slots.create(count, size)
+        self._memory = Slots(self._fd, size, writable=False)
         self._child = wiring.ingest_alone(settings, config, self._fd)(self._hear, self._lost)
-        self._ledger = Ledger(settings.frames.slots, lambda free: self._child.send(Grant(free)))
+        self._ledger = Ledger(count, lambda free: self._child.send(Grant(free)))
         self._toggle = False
 
     async def start(self, taking: Taking) -> None:

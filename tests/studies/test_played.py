@@ -78,6 +78,17 @@ def test_pictures_are_scaled_and_moved_the_same_for_a_seed(folder):
     assert np.abs(bright - (9.5, 14.5)).max() <= 2.6  # px: the square's middle, moved by up to 2
 
 
+def test_grey_that_is_stored_thrice_is_shown_once(tmp_path):
+    cv2.imwrite(str(tmp_path / "grey.png"), np.dstack([CARD] * 3))
+    cv2.imwrite(str(tmp_path / "red.png"), np.dstack([CARD, CARD, CARD // 2]))
+    shapes = []
+    for name in ("grey.png", "red.png"):
+        taken = Exposure(jitter_px=1).take(tmp_path / name, np.random.default_rng(1))
+        assert isinstance(taken, np.ndarray)
+        shapes.append(taken.shape)
+    assert shapes == [(40, 60), (40, 60, 3)]
+
+
 def test_pictures_of_sixteen_bits_stay_so(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), CARD.astype(np.uint16) * 257)
     taken = Exposure(jitter_px=1).take(tmp_path / "a.png", np.random.default_rng(1))
