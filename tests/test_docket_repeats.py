@@ -32,11 +32,11 @@ def offer():
         assert judged == bool(taken and taken[0].fault is None)
         return taken[0] if taken else None
 
-    def settle():
-        """All that is open has its verdict."""
+    def settle(*, on_disk):
+        """All that is open has its verdict, on disk or on the way there."""
         actions = docket.step(Tick(), 2 * BUDGET_US * 1000)
         verdicts = [action.verdict for action in actions if isinstance(action, Commit)]
-        for vseq, verdict in enumerate(verdicts, 1):
+        for vseq, verdict in enumerate(verdicts if on_disk else (), 1):
             docket.step(Settled(Committed(vseq=vseq, verdict=verdict, body=b"", chain=0)), 10**9)
 
     put.settle = settle  # type: ignore[attr-defined]
@@ -77,8 +77,9 @@ def test_a_frame_that_repeats_one_given_up_at_the_source_is_a_fault(offer):
     assert offer(3, 9, assured=True).fault is None
 
 
-def test_a_frame_that_repeats_one_of_a_settled_unit_is_a_fault(offer):
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_frame_that_repeats_one_that_came_after_its_verdict_is_a_fault(offer, on_disk):
     assert offer(1, 8, unit="late").fault is None
-    offer.settle()
+    offer.settle(on_disk=on_disk)
     assert offer(2, 9, unit="late") is None
     assert offer(3, 9).fault is Reason.CAMERA_FAULT

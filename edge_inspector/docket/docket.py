@@ -154,6 +154,8 @@ class Docket:
             self._repeats.fault(head)
             self._again_settled(past, head)
         elif unit is not None and (unit.committed or head.camera in unit.parts):
+            if unit.committed:
+                self._repeats.fault(head)
             self._again_open(unit, head)
         else:
             self._accept(unit, head)
@@ -227,8 +229,6 @@ class Docket:
         else:
             self._replies.again(head, None if part is None else part.head.digest)
             unit.tickets += [head.ticket] if head.ticket else []
-
-    # -- answers -----------------------------------------------------------------------------
 
     def _journaled(self, event: Journaled) -> None:
         part = self._desk.frames.get(event.key)
