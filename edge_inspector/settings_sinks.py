@@ -60,7 +60,9 @@ class ModbusSink(Document):
     @model_validator(mode="after")
     def _guarded(self) -> ModbusSink:
         if self.host.is_unspecified:
-            raise ValueError(f"host {self.host} is every address; name the one of the PLC's network")
+            raise ValueError(
+                f"host {self.host} is every address; name the one of the PLC's network"
+            )
         if not self.host.is_loopback and not (self.allow and self.writer):
             raise ValueError(
                 f"host {self.host} is off loopback: give 'allow' (networks) and 'writer' (the PLC)"

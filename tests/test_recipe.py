@@ -69,7 +69,7 @@ def test_a_region_is_judged_or_read(tmp_path):
 
 def test_both_kinds_of_evidence_are_needed_to_ask_for_both(tmp_path):
     paired = 'rules = "old"\nengine = "balls"\nfuse = "both"'
-    assert load_recipe(write(tmp_path, RECIPE.replace('rules = "old"', paired)))
+    assert load_recipe(write(tmp_path, RECIPE.replace('rules = "old"', paired))).regions[1].engine
     error = refusal(tmp_path, RECIPE.replace('rules = "old"', 'rules = "old"\nfuse = "both"'))
     assert "fuse = \"both\" needs 'engine' and 'rules'" in error.problem
 

@@ -81,6 +81,7 @@ def test_a_ball_off_its_place_is_measured_in_mm_beside_the_limit_learned(rng, of
     found = scored(moved, {"main": 0.1})
     assert found.detail.startswith("row 2 col 3: ball ")
     off = re.search(r"ball ([\d.]+) mm off its place \(limit learned ([\d.]+)\)", found.detail)
+    assert off is not None
     told, limit = (float(number) for number in off.groups())
     assert told == pytest.approx(0.1 * off_px, abs=0.012)
     assert found.anomaly_score >= told / limit * 0.97

@@ -111,7 +111,9 @@ def test_the_sentence_names_part_value_and_the_limit_in_force_in_mm(recipe_of, r
             judged(inspector, frame(rng, moved=off)).outcome for off in np.linspace(0.1, 1.5, 40)
         ]
     words = r"tools: U12 row 2 col 2: ball ([\d.]+) mm off its place \(limit learned ([\d.]+)\)"
-    told, limit = (float(number) for number in re.match(words, said).groups())
+    found = re.match(words, said)
+    assert found is not None
+    told, limit = (float(number) for number in found.groups())
     assert told == pytest.approx(0.2, abs=0.05)
     assert 0.02 < limit < told
     first = np.linspace(0.1, 1.5, 40)[limits.index(Outcome.FAIL)]
@@ -172,7 +174,9 @@ def test_the_verbs_learn_tools_calibrate_them_and_refuse_tools_learned_anew(
     assert main([*learn, "--word", "ball"]) == 0
     assert "learned from 40 crops" in capsys.readouterr().out
     assert main(["calibrate", path, "--data", str(data), "--overkill", "0.1"]) == 0
-    assert set(load_recipe(tmp_path / "recipe.toml").calibration.rules) == {"dots"}
+    calibration = load_recipe(tmp_path / "recipe.toml").calibration
+    assert calibration is not None
+    assert set(calibration.rules) == {"dots"}
     with open_inspector(tmp_path / "recipe.toml"):
         pass
     assert main([*learn, "--word", "pin"]) == 0

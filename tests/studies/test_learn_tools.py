@@ -103,6 +103,7 @@ def test_one_part_that_varies_widens_its_own_limits_and_not_those_of_the_others(
         return dots(rng, places)
 
     tools = learn_tools([good() for _ in range(80)])
+    assert tools.blobs is not None
     assert tools.blobs.slack[0] > 2
     assert max(tools.blobs.slack[1:]) < 2
     assert np.mean([score(tools, good()).anomaly_score >= 1 for _ in range(60)]) <= 0.05
@@ -116,6 +117,7 @@ def test_a_part_that_only_some_good_crops_have_is_no_part():
     rng = np.random.default_rng(5)
     crops = [dots(rng, FOUR if i % 2 else FOUR[:3]) for i in range(60)]
     tools = learn_tools(crops)
+    assert tools.blobs is not None
     assert len(tools.blobs.names) <= 3
     assert all(score(tools, crop).defect_class != "missing" for crop in crops[:10])
 
@@ -139,6 +141,7 @@ def test_a_large_region_is_measured_shrunk():
     rng = np.random.default_rng(8)
     large = [cv2.resize(dots(rng, FOUR), (1280, 1280)) for _ in range(20)]
     tools = learn_tools(large)
+    assert tools.blobs is not None
     assert (tools.width, tools.height, len(tools.blobs.names)) == (512, 512, 4)
 
 
@@ -153,6 +156,8 @@ def test_parts_are_named_by_rows_and_columns_only_where_they_form_a_grid():
 
 def test_dark_parts_are_found_as_well_as_bright_ones():
     rng = np.random.default_rng(9)
-    assert find_blobs(255 - dots(rng, FOUR)).polarity == "dark"
+    dark = find_blobs(255 - dots(rng, FOUR))
+    assert dark is not None
+    assert dark.polarity == "dark"
     assert find_blobs(np.full((32, 32), 7, np.uint8)) is None
     assert find_calipers(np.full((32, 32), 7, np.uint8)) is None
