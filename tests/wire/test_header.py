@@ -99,7 +99,7 @@ def test_a_value_that_does_not_fit_is_not_packed(fields):
         (edited(4, b"\x00"), Why.VERSION),
         (edited(4, b"\x02"), Why.VERSION),
         (edited(6, b"\x00"), Why.BAD_HEADER),
-        (edited(6, b"\x27"), Why.BAD_HEADER),
+        (edited(6, b"\x2f"), Why.BAD_HEADER),
     ],
 )
 def test_a_fault_has_its_refusal(raw, why):
