@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import signal
@@ -17,7 +18,8 @@ from edge_inspector.inspector import open_inspector
 from edge_inspector.outbox.log import Lock
 from edge_inspector.recipe import Golden, load_recipe
 from edge_inspector.settings import load_settings
-from edge_inspector.studies.golden import append, keep_picture, pictures_of, sample_of
+from edge_inspector.studies.audit import revise
+from edge_inspector.studies.golden import add_to, append, keep_picture, pictures_of, sample_of
 
 RECORDED = "recorded"
 
@@ -38,6 +40,7 @@ def add_golden(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--name", help="the sample's name; default: that of the picture or unit")
     add.add_argument("--camera", help="of the picture; default: the recipe's first")
+    add.add_argument("--by", metavar="NAME", help="who, for the audit row; default: the user")
     add.add_argument("--anyway", action="store_true", help="also where it is judged otherwise now")
     run = verbs.add_parser("run", help="judge all golden samples now, beside the line")
     run.add_argument("recipe", type=Path, metavar="RECIPE|STATION", help="recipe.toml, or station")
@@ -48,9 +51,11 @@ def add_golden(parser: argparse.ArgumentParser) -> None:
 
 def run_golden(args: argparse.Namespace) -> int:
     """0 when all are judged as fixed, 1 otherwise."""
+    args.store = None
     if args.what != "replay" and "station" in read_toml(args.recipe)[0]:
         beside = args.recipe.resolve().parent / RECORDED
-        args.recipe = load_settings(args.recipe).recipe
+        settings = load_settings(args.recipe)
+        args.recipe, args.store = settings.recipe, settings.store
         if args.what == "add" and args.recorded is None and not Path(args.unit).is_file():
             args.recorded = beside if beside.is_dir() else None
     return {"add": _add, "run": _run, "replay": _replay}[args.what](args)
@@ -71,9 +76,24 @@ def _add(args: argparse.Namespace) -> int:
             sample.picture.unlink()
         print("nothing was added: stations with this recipe would halt; teach it, or --anyway")
         return 1
-    append(args.recipe, samples)
+    _write(args, samples)
     print(f"{args.recipe}: {len(samples)} golden samples added")
     return 0
+
+
+def _write(args: argparse.Namespace, samples: Sequence[Golden]) -> None:
+    """Of a station, with an audit row, so that what it observed before goes on to count."""
+    if args.store is None or not args.store.is_dir():
+        append(args.recipe, samples)
+        return
+    revise(
+        args.recipe,
+        args.store,
+        "golden",
+        args.by or getpass.getuser(),
+        lambda document: add_to(document, args.recipe, samples),
+        {"units": [sample.unit for sample in samples]},
+    )
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """
-What was changed in a recipe because of what was observed: rows of JSON in the store's folder.
+What was changed in a recipe that left its scale as it was: rows of JSON in the store's folder.
 
 A row links the recipe before with the one after it, so that verdicts of both count as judged on
-one scale: threshold and observing may differ, regions, engines and scales do not.
+one scale: threshold, observing and golden samples may differ, regions, engines and scales do not.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from edge_inspector.studies.recipe_text import replace_text
 from edge_inspector.wiring import evidence
 
 NAME = "audit.jsonl"
+What = Literal["tighten", "promote", "golden"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One change: by whom, when, of which recipe, and the figures that it rested on."""
 
-    what: Literal["tighten", "promote"]
+    what: What
     by: str
     utc: str
     product: str
@@ -77,7 +78,7 @@ def family(now: str, known: Sequence[Row]) -> frozenset[str]:
 def revise(
     path: Path,
     folder: Path,
-    what: Literal["tighten", "promote"],
+    what: What,
     by: str,
     change: Callable[[tomlkit.TOMLDocument], None],
     figures: dict[str, Any],

@@ -91,7 +91,16 @@ def keep_picture(recipe: Path, sample: Golden) -> Golden:
 
 def append(recipe: Path, samples: Iterable[Golden]) -> None:
     """Write samples whose pictures lie beside the recipe into it; comments stay."""
-    _, text = read_toml(recipe)
+    document = tomlkit.parse(read_toml(recipe)[1])
+    add_to(document, recipe, samples)
+    text = tomlkit.dumps(document)
+    validate(Recipe, parse_toml(text, recipe), recipe, text)
+    replace_text(recipe, text)
+
+
+def add_to(document: tomlkit.TOMLDocument, recipe: Path, samples: Iterable[Golden]) -> None:
+    """Add samples to the `document` of `recipe`, beside which their pictures lie."""
+    table = document.setdefault("golden", tomlkit.aot())
     for sample in samples:
         entry: dict[str, Any] = {
             "unit": sample.unit,
@@ -101,6 +110,4 @@ def append(recipe: Path, samples: Iterable[Golden]) -> None:
         }
         if sample.defect_class:
             entry["defect_class"] = sample.defect_class
-        text = f"{text.rstrip()}\n\n[[golden]]\n{tomlkit.dumps(entry)}"
-    validate(Recipe, parse_toml(text, recipe), recipe, text)
-    replace_text(recipe, text)
+        table.append(tomlkit.item(entry))

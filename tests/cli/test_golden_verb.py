@@ -10,8 +10,10 @@ from edge_inspector.cli.main import main
 from edge_inspector.outbox.log import Lock
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import FrameHead, FrameKey, Outcome
+from edge_inspector.studies.audit import family, rows
 from edge_inspector.studies.dataset import read_image
 from edge_inspector.studies.recorded import Recording
+from edge_inspector.wiring import evidence
 from tests.integration.conftest import BAD, GOOD, write_recipe
 
 
@@ -158,3 +160,21 @@ def test_a_station_stands_for_its_recipe_and_what_was_recorded_beside_it(recipe,
     assert golden("add", station, tmp_path / "good.bmp", "--expect", "pass") == 0
     assert [one.unit for one in load_recipe(recipe).golden] == ["U2", "good"]
     assert golden("run", station) == 0
+
+
+def test_what_a_station_observed_goes_on_to_count(recipe, tmp_path):
+    station = tmp_path / "station.toml"
+    station.write_text(
+        'station = "s"\nrecipe = "recipe.toml"\n[[sources]]\ntype = "folder"\nname = "f"\n'
+        'uri = "file:///nowhere"\n',
+        encoding="utf-8",
+    )
+    (tmp_path / "state").mkdir()
+    before = evidence(recipe, load_recipe(recipe))
+    version = load_recipe(recipe).version
+    assert golden("add", station, tmp_path / "good.bmp", "--expect", "pass", "--by", "me") == 0
+    after = load_recipe(recipe)
+    (row,) = rows(tmp_path / "state")
+    assert (row.what, row.by, row.figures) == ("golden", "me", {"units": ["good"]})
+    assert (after.version, len(after.golden)) == (version + 1, 1)
+    assert family(evidence(recipe, after), [row]) == {before, evidence(recipe, after)}
