@@ -47,6 +47,8 @@ SWITCH_S = 0.0005
 """The writer thread must not wait 5 ms for the loop to let go of the interpreter."""
 STATE_NS = 1_000_000_000
 EXIT_STORE_FAULT = 74
+PICTURES = 1024
+"""Verdicts of the log whose pictures are still known after a start."""
 
 
 class Daemon:
@@ -112,8 +114,8 @@ class Daemon:
     def _open_log(self) -> int:
         outbox = self._parts.outbox
         aborted = outbox.open(on_batch=self._on_batch, on_fault=self._on_fault, on_run=self._on_run)
-        last = outbox.read(outbox.head(), 1)
-        self._docket.resume(outbox.runs(), last[0].verdict if last else None)
+        known = outbox.pictures(PICTURES)
+        self._docket.resume(outbox.runs(), known[-1][0] if known else None, known)
         return aborted
 
     async def _start(self, ingest: Child, aborted: int) -> None:

@@ -102,7 +102,9 @@ class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
     assured: bool = False
     tombstone: bool = False
     given_up: int = 0
-    """Digest of the pixels that a tombstone stands for, 0 where its source never had any."""
+    """Digest of pixels that are not there to inspect, 0 where nobody had any."""
+    repeat: bool = False
+    """Its source says: the pixels of this camera's frame before, which was of another unit."""
     incumbent: Baseline | None = None
     """What the inspector that was there before said of this frame's unit."""
     lot: str = ""

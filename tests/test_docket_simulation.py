@@ -392,7 +392,7 @@ class ForgetsUnits(Docket):
 
     def _again_open(self, unit, head):
         self._open.pop(unit.key)
-        self._accept(None, head)
+        self._accept(None, head, copy=False)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,21 @@ def test_what_was_accepted_and_not_judged_is_aborted_at_the_next_start(tmp_path)
         assert desk.aborted == 0
 
 
+def test_the_pictures_of_the_newest_verdicts_are_known_after_a_restart(tmp_path):
+    with Desk(tmp_path) as desk:
+        desk.journal(head(1, digest=11), head(2, digest=2**64 - 1), head(3, digest=13))
+        desk.commit(verdict(1), verdict(2))
+    with Desk(tmp_path) as desk:
+        pictures = desk.outbox.pictures(2)
+        assert [verdict.unit_key for verdict, _ in pictures] == [head(n).unit_key for n in (2, 3)]
+        assert [digests for _, digests in pictures] == [
+            {head(2).camera: 2**64 - 1},
+            {head(3).camera: 13},
+        ]
+        assert pictures[-1][0].reason is Reason.ABORTED
+        assert pictures[-1][0].frames == (head(3).key,)
+
+
 def test_the_chain_goes_on_over_a_restart(tmp_path):
     for start in range(3):
         with Desk(tmp_path) as desk:

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from edge_inspector import clock
 from edge_inspector.client.frames import Draft, Given, Settlement, draft
+from edge_inspector.client.held import Shown
 from edge_inspector.client.link import Link
 from edge_inspector.client.offers import HOLD_BYTES, Offers
 from edge_inspector.client.source_thread import SourceThread
@@ -61,6 +63,7 @@ class FrameSource:
         self.epoch = uuid.uuid4()
         self._offers = Offers(self.epoch.bytes, hold_bytes=hold_bytes)
         self._changed = threading.Condition()
+        self._shown = Shown()
         self._closed = False
         self._io = SourceThread(
             Link(endpoint),
@@ -222,6 +225,7 @@ class FrameSource:
             if self._closed:
                 raise Misuse(f"source '{self.name}' is closed; open another")
             self._check_serving()
+            new = msgspec.structs.replace(new, repeat=self._shown.again(new.header, new.unit_id))
             seq = self._offers.offer(new, clock.now_ns())
             self._io.wake()
         return seq

@@ -58,6 +58,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     why: Given | None = None
     incumbent: str | None = None
     lot: str | None = None
+    repeat: bool = False
 
 
 def draft(

@@ -44,6 +44,7 @@ class Held(msgspec.Struct, kw_only=True):
     pixels: Part | None
     incumbent: str | None = None
     lot: str | None = None
+    repeat: bool = False
     why: Tombstone | None = None
     deadline_ns: int
     timer_ns: int
@@ -58,6 +59,22 @@ class Held(msgspec.Struct, kw_only=True):
     def seq(self) -> int:
         """Its number."""
         return self.header.seq
+
+
+class Shown:
+    """The last picture of each camera, also of one whose frame was never sent."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, int, str | None]] = {}
+
+    def again(self, header: Header, unit_id: str | None) -> bool:
+        """Whether these are the pixels of the frame before, and that was of another unit."""
+        if not header.digest:
+            return False
+        camera, unit = header.camera or 1, (header.trigger_id, unit_id)
+        digest, *before = self._last.get(camera, (0, 0, None))
+        self._last[camera] = (header.digest, *unit)
+        return digest == header.digest and (unit == (0, None) or tuple(before) != unit)
 
 
 class Sending(msgspec.Struct, frozen=True):
@@ -162,6 +179,7 @@ def message(held: Held, terms: Welcome, now_ns: int) -> Sending:
             why=held.why,
             incumbent=held.incumbent,
             lot=held.lot,
+            repeat=held.repeat,
         ),
         payload,
     )

@@ -108,6 +108,7 @@ class Offers:
             recipe=draft.recipe,
             incumbent=draft.incumbent,
             lot=draft.lot,
+            repeat=draft.repeat,
             pixels=draft.pixels,
             deadline_ns=draft.header.t_mono_ns + draft.header.budget_us * NS_PER_US,
             timer_ns=min(TIMER_NS, draft.header.budget_us * NS_PER_US // 3),
@@ -246,9 +247,8 @@ class Offers:
         """Pixels go, a tombstone takes their place; one that was sent may be settled any moment."""
         self._drop_pixels(held)
         held.why, held.at_ns, held.offset, held.queued = why, 0, 0, True
-        held.header = msgspec.structs.replace(
-            held.header, width=0, height=0, pixel_format=0, codec=0, digest=0
-        )
+        nothing = {"width": 0, "height": 0, "pixel_format": 0, "codec": 0}
+        held.header = msgspec.structs.replace(held.header, **nothing)
         self.counts["tombstones"] += 1
         self.counts[why] += 1
         if why == "expired" and held.tries:

@@ -24,10 +24,19 @@ class Desk:
         self.frames: dict[FrameKey, Part] = {}
         self.free = 0
         self._queue: dict[FrameKey, Part] = {}
+        self._renamed = 0
         self._act = act
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    def named(self, head: FrameHead) -> FrameHead:
+        """The frame under a key that no other frame in hand has."""
+        if head.key not in self.frames:
+            return head
+        self._renamed += 1
+        key = FrameKey(head.key.source, f"{head.key.epoch}~{self._renamed}", head.key.seq)
+        return msgspec.structs.replace(head, key=key)
 
     def put(self, part: Part) -> None:
         """Let a frame wait for a worker."""

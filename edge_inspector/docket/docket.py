@@ -15,8 +15,8 @@ import msgspec
 from edge_inspector.clock import NS_PER_US
 from edge_inspector.docket.desk import Desk, Memory, Past
 from edge_inspector.docket.gaps import announced
-from edge_inspector.docket.numbers import Numbers
-from edge_inspector.docket.repeats import Repeats
+from edge_inspector.docket.numbers import Numbers, Runs
+from edge_inspector.docket.repeats import Pictures, Repeats, frozen
 from edge_inspector.docket.replies import Replies
 from edge_inspector.docket.units import OpenUnits, Part, Unit, decide, uninspected
 from edge_inspector.docket.words import (
@@ -67,9 +67,8 @@ class Docket:
         self.recipe_version = recipe_version
         self.evidence = evidence
         self.observe = observe
-        self._runs = [(0, 0)]
+        self._runs = Runs([(0, 0)])
         self._now = 0
-        self._renamed = 0
         self._actions: list[Action] = []
         self._open = OpenUnits()
         self._past = Memory(remembered)
@@ -78,16 +77,19 @@ class Docket:
         self._repeats = Repeats(never_repeat)
         self._numbers = Numbers(self._open, self._past, self._act, self._deadline)
 
-    def resume(self, runs: list[tuple[int, int]], last: Verdict | None) -> None:
-        """Go on in these runs, each with the instant it began, behind the log's newest verdict."""
-        self._runs = runs
+    def resume(
+        self, runs: list[tuple[int, int]], last: Verdict | None, pictures: Pictures = ()
+    ) -> None:
+        """Go on in these runs, behind the log's newest verdict and its pictures, oldest first."""
+        self._runs = Runs(runs)
+        self._repeats.remember(pictures)
         if last is not None and last.trigger_id is not None:
             self._numbers.seen(last.station, last.run, last.trigger_id)
 
     @property
     def run(self) -> int:
         """The run in which trigger ids count."""
-        return self._runs[-1][1]
+        return self._runs.newest
 
     @property
     def queued(self) -> int:
@@ -129,7 +131,7 @@ class Docket:
     def _told(self, event: Event) -> None:
         """What a line controller says."""
         if isinstance(event, RunBegan):
-            self._runs = [*self._runs[-7:], (self._now, event.run)]
+            self._runs.begin(self._now, event.run)
         elif isinstance(event, Expected):
             part = (self.station, self.cameras[0], self.recipe, self.run, event.trigger_id)
             self._numbers.expect(announced(*part, self._now), self.cameras)
@@ -145,28 +147,23 @@ class Docket:
     # -- frames in ---------------------------------------------------------------------------
 
     def _offer(self, head: FrameHead) -> None:
-        if run := self._run_of(head.time_zero_ns):
+        if run := self._runs.of(head.time_zero_ns):
             head = msgspec.structs.replace(head, run=run)
         if head.numbered:
             head = self._numbers.place(head)
+        copies = self._repeats.copies(head)
         unit = self._open.get(head.unit_key)
         if (past := self._past.get(head.unit_key)) is not None:
-            self._repeats.fault(head)
             self._again_settled(past, head)
         elif unit is not None and (unit.committed or head.camera in unit.parts):
-            if unit.committed:
-                self._repeats.fault(head)
             self._again_open(unit, head)
         else:
-            self._accept(unit, head)
+            self._accept(unit, head, copy=head.unit_key in copies)
+        for unit_key in copies - {head.unit_key}:
+            self._copied(unit_key, head)
 
-    def _run_of(self, time_zero_ns: int) -> int:
-        """A frame belongs to the run that it was captured in, whenever it is offered."""
-        began = (run for began_ns, run in reversed(self._runs) if began_ns <= time_zero_ns)
-        return next(began, self._runs[0][1])
-
-    def _accept(self, unit: Unit | None, head: FrameHead) -> None:
-        head = self._checked(head)
+    def _accept(self, unit: Unit | None, head: FrameHead, *, copy: bool) -> None:
+        head = self._checked(self._desk.named(head), copy=copy)
         due = self._deadline(head)
         if unit is None or not unit.parts:
             alone = head.advisory or len(self.cameras) == 1
@@ -187,22 +184,16 @@ class Docket:
             self._desk.put(part)
         self._finish(unit)
 
-    def _checked(self, head: FrameHead) -> FrameHead:
-        """Give the frame a fault where it cannot be taken, and a key that no other frame holds."""
-        if head.key in self._desk.frames:
-            self._renamed += 1
-            epoch = f"{head.key.epoch}~{self._renamed}"
-            key = FrameKey(head.key.source, epoch, head.key.seq)
-            head = msgspec.structs.replace(head, key=key)
-        frozen = self._repeats.fault(head)
+    def _checked(self, head: FrameHead, *, copy: bool) -> FrameHead:
+        """Give the frame a fault where it cannot be taken."""
         if head.fault is not None:
             return head
         if head.camera not in self.cameras:
             known = ", ".join(self.cameras)
             text = f"camera '{head.camera}' is not in recipe '{self.recipe}'; it has: {known}"
             return msgspec.structs.replace(head, fault=Reason.BAD_INPUT, detail=text)
-        if frozen:
-            return msgspec.structs.replace(head, fault=Reason.CAMERA_FAULT, detail=frozen)
+        if copy:
+            return msgspec.structs.replace(head, fault=Reason.CAMERA_FAULT, detail=frozen(head))
         if self._desk.free <= 0 and len(self._desk) >= self.max_queue:
             text = f"{len(self._desk)} frames wait already, the limit of max_queue"
             return msgspec.structs.replace(head, fault=Reason.SHED, detail=text)
@@ -290,6 +281,14 @@ class Docket:
         if not unit.committed:
             text = "frames with different pixels came under the same identity"
             self._commit(unit, uninspected(Reason.CONFLICT, text))
+
+    def _copied(self, unit_key: str, original: FrameHead) -> None:
+        """A frame that came earlier is a copy of this one: its unit was not seen."""
+        unit = self._open.get(unit_key)
+        if unit is not None and not unit.committed:
+            self._commit(unit, uninspected(Reason.CAMERA_FAULT, frozen(original)))
+        else:
+            self._act(Note(unit_key, frozen(original), "conflict"))
 
     def _commit(self, unit: Unit, conflict: Inspection | None = None) -> None:
         unit.committed = True

@@ -16,6 +16,27 @@ MAX_OPEN = 1024
 """Open units beyond which none is announced: a controller that counts wildly fills no memory."""
 
 
+class Runs:
+    """The last runs, the oldest first: when each began, and its number."""
+
+    def __init__(self, began: list[tuple[int, int]]) -> None:
+        self._began = began
+
+    @property
+    def newest(self) -> int:
+        """The run in which trigger ids count."""
+        return self._began[-1][1]
+
+    def begin(self, began_ns: int, run: int) -> None:
+        """Trigger ids start again."""
+        self._began = [*self._began[-7:], (began_ns, run)]
+
+    def of(self, time_zero_ns: int) -> int:
+        """A frame belongs to the run that it was captured in, whenever it is offered."""
+        began = (run for began_ns, run in reversed(self._began) if began_ns <= time_zero_ns)
+        return next(began, self._began[0][1])
+
+
 class Numbers:
     """What a publisher's own numbers mean for the units that are open or settled."""
 

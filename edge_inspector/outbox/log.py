@@ -37,6 +37,7 @@ CHECK_LIMIT_NS = 1_000_000_000
 """quick_check of a large log is cut off here: READY is due in 3 s."""
 PREALLOCATED_BYTES = 8 * 1024 * 1024
 _VERDICT = msgspec.msgpack.Decoder(Verdict)
+DIGESTS = msgspec.msgpack.Decoder(dict[str, int])
 
 
 def stored(vseq: int, body: bytes, chain: int) -> Committed:
@@ -171,6 +172,15 @@ class Log:
     def rows(self, from_vseq: int, limit: int) -> list[tuple[int, bytes, int]]:
         """Number, body and chain value of up to `limit` verdicts, the bodies as they travel."""
         return list(self._rows(from_vseq, limit))
+
+    def pictures(self, limit: int) -> list[tuple[Verdict, dict[str, int]]]:
+        """The newest verdicts, the oldest first, each with its pixels' digests by camera."""
+        sql = "SELECT body, digests FROM verdict ORDER BY vseq DESC LIMIT ?"
+        try:
+            rows = self._connection.execute(sql, (limit,)).fetchall()
+        except apsw.Error as error:
+            raise fault(self.path, error) from error
+        return [(_VERDICT.decode(body), DIGESTS.decode(held)) for body, held in reversed(rows)]
 
     def bounds(self) -> tuple[int, int]:
         """The oldest `vseq` that is kept, and the newest; the oldest is one higher when empty."""

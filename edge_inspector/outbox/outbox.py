@@ -131,6 +131,14 @@ class Outbox:
         finally:
             log.close()
 
+    def pictures(self, limit: int) -> list[tuple[Verdict, dict[str, int]]]:
+        """The newest verdicts, the oldest first, each with its pixels' digests by camera."""
+        log = Log(self.folder)
+        try:
+            return log.pictures(limit)
+        finally:
+            log.close()
+
     def sync_percentiles_ms(self) -> tuple[float, float]:
         """Median and 99th percentile of the last commits, 0 before the first."""
         return percentiles(list(self._sync_ms))

@@ -28,6 +28,7 @@ from edge_inspector.outbox.entries import (
     passed,
 )
 from edge_inspector.outbox.log import (
+    DIGESTS,
     NAME,
     SCHEMA,
     Lock,
@@ -46,7 +47,6 @@ FLOOR_STEP = 1_000_000
 """Numbers reserved ahead in the floor file, so that it is written once in a million verdicts."""
 TRIM_ROWS = 500
 _HEAD = msgspec.msgpack.Decoder(FrameHead)
-_DIGESTS = msgspec.msgpack.Decoder(dict[str, int])
 _ENCODER = msgspec.msgpack.Encoder()
 _OF_UNIT = "SELECT vseq, body, chain, digests FROM verdict WHERE unit_key=?"
 
@@ -232,7 +232,7 @@ class Store:
         key, unit_key = head.key, head.unit_key
         db = self._connection
         for *row, digests in _rows(db, _OF_UNIT, (unit_key,)):
-            known = _DIGESTS.decode(digests).get(head.camera, head.digest)
+            known = DIGESTS.decode(digests).get(head.camera, head.digest)
             return key, stored(*row), head.contradicts(known)
         same = "SELECT digest FROM accepted WHERE unit_key=? AND camera=?"
         digests = _rows(db, same, (unit_key, head.camera))

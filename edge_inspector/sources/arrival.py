@@ -70,6 +70,7 @@ class Offered:
     budget_us: int | None
     digest: int
     tombstone: bool
+    repeat: bool = False
 
 
 @runtime_checkable

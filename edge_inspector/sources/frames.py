@@ -41,9 +41,7 @@ class Reader:
         except WireError as error:
             raise Refusal(Why.BAD_HEADER, str(error)) from None
         arrival = self._arrival(link, header, facts, now_ns)
-        assert arrival.offered is not None
-        offered = replace(arrival.offered, digest=header.digest)
-        return replace(arrival, offered=offered, fault=reason, detail=detail, incumbent=said)
+        return replace(arrival, fault=reason, detail=detail, incumbent=said)
 
     def whole(
         self,
@@ -106,8 +104,9 @@ class Reader:
                 source=link.hello.name,
                 time_zero_ns=_time_zero_ns(link, facts, now_ns),
                 budget_us=header.budget_us or None,
-                digest=0,
+                digest=header.digest,
                 tombstone=header.has(Flag.TOMBSTONE),
+                repeat=facts.repeat,
             ),
         )
 

@@ -24,6 +24,13 @@ MAX_TICKETS = 4096
 MAX_DETAIL = 300
 
 
+def _not_stored(arrival: Arrival) -> int:
+    """The digest of pixels that nobody will inspect, 0 where there are none."""
+    if arrival.offered is not None:
+        return arrival.offered.digest
+    return 0 if arrival.pixels is None else xxhash.xxh3_64_intdigest(arrival.pixels)
+
+
 class Pool:
     """The slots that core granted; taken by every source, given by one thread."""
 
@@ -153,7 +160,8 @@ class Intake:
             budget_us=offered.budget_us if offered else None,
             assured=offered is not None,
             tombstone=offered is not None and offered.tombstone,
-            given_up=offered.digest if offered is not None and offered.tombstone else 0,
+            repeat=offered is not None and offered.repeat,
+            given_up=_not_stored(arrival) if fault is not None else 0,
             captured_utc_ns=identity.captured_ns,
             codec=layout.codec,
             pixel_format=layout.pixel_format,

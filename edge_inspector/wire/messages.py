@@ -61,6 +61,7 @@ class FrameFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: Literal["no_credit", "camera_fault", "no_image", "expired"] | None = None
     incumbent: Annotated[str, msgspec.Meta(max_length=80)] | None = None
     lot: Name | None = None
+    repeat: bool = False
 
 
 class Credit(msgspec.Struct, frozen=True, omit_defaults=False):

@@ -71,6 +71,18 @@ def test_the_header_says_what_is_offered(source, pretend_daemon):
     assert 40_000 <= facts.age_us < 1_000_000
 
 
+def test_a_repeated_picture_says_so_whatever_became_of_the_one_before(source, pretend_daemon):
+    settled(source, source.offer(IMAGE, trigger_id=1, age_ms=1000, budget_ms=400))
+    settled(source, source.offer(IMAGE, trigger_id=2))
+    settled(source, source.offer(IMAGE + 1, trigger_id=3))
+    facts = {header.seq: facts for header, facts in pretend_daemon.frames}
+    assert [(facts[n].why, facts[n].repeat) for n in (1, 2, 3)] == [
+        ("expired", False),
+        (None, True),
+        (None, False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("pixels", "pixel_format", "numbers"),
     [

@@ -293,6 +293,11 @@ class TestTombstones:
         assert why in arrival.detail
         assert arrival.offered.tombstone
         assert arrival.offered.digest == told.digest, "of the pixels that it stands for"
+        assert not arrival.offered.repeat
+
+    def test_one_may_stand_for_a_repeat(self, reader, link):
+        facts = FrameFacts(why="expired", repeat=True)
+        assert reader.tombstone(link, header(flags=Flag.TOMBSTONE), facts, NOW).offered.repeat
 
     @pytest.mark.parametrize("fields", [{"payload_len": 5}, {}])
     def test_one_with_pixels_or_without_a_cause_is_refused(self, reader, link, fields):

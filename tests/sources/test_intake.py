@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_inspector import slots
+from edge_inspector import clock, slots
 from edge_inspector.channel import Answer
 from edge_inspector.records import Reason
 from edge_inspector.slots import Slots
@@ -84,6 +84,20 @@ def test_a_frame_larger_than_a_slot_is_bad_input(intake, heads, pool):
     assert [head.fault for head in heads] == [Reason.BAD_INPUT, Reason.BAD_INPUT, None]
     assert "1600 bytes; the limit is 1 to 1024" in heads[0].detail
     assert heads[2].slot == 0
+
+
+def test_pixels_that_nobody_will_inspect_are_still_known_by_their_digest(
+    pool, heads, counts, intake
+):
+    defaults = Defaults(source="l", station="s", camera="main", recipe="bga", max_age_ms=10.0)
+    old = Identity(None, None, None, captured_ns=clock.utc_ns() - 10**9)
+    pool.give((0,))
+    Intake(defaults, pool, Tickets(), counts, heads.append)(arrival(identity=old))
+    intake(arrival())
+    assert [head.fault for head in heads] == [Reason.TIMEOUT, None]
+    assert heads[0].digest == 0, "so that it contradicts nothing"
+    assert heads[0].given_up == heads[1].digest != 0
+    assert heads[1].given_up == 0
 
 
 def test_a_final_reply_is_given_once():
