@@ -111,7 +111,8 @@ def run_simulate(args: argparse.Namespace) -> int:
 def _play(args: argparse.Namespace, line: Line, truth: TextIO | None, shots: Iterable[Shot]) -> int:
     """Send each when it is due, its truth first; how many there were."""
     pace = Pace(args.rate or None, threading.Event())
-    first = args.first or clock.utc_ns() // clock.NS_PER_MS
+    # A trigger id that a PLC can hold: 32 bit.
+    first = args.first or max(clock.utc_ns() // clock.NS_PER_MS % 2**32, 1)
     sent = 0
     for number, shot in enumerate(shots):
         trigger_id, said = first + number, None

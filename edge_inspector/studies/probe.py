@@ -26,7 +26,7 @@ from edge_inspector.settings import SourceSettings
 from edge_inspector.sources import SOURCES
 from edge_inspector.sources.arrival import Arrival, Surroundings
 from edge_inspector.sources.zap import AddressLists
-from edge_inspector.studies.probe_peer import connecting, listens
+from edge_inspector.studies.probe_peer import appears, connecting, listens
 from edge_inspector.wire.layout import announced
 from edge_inspector.wire.plain import EVERY, Identity
 
@@ -167,7 +167,7 @@ def _source(uri: str, kind: str | None, until_ns: int) -> dict[str, Any] | None:
 def _zmq_source(uri: str, kind: str | None, until_ns: int) -> dict[str, Any] | None:
     source: dict[str, Any] = {"type": kind, "name": NAME, "endpoint": uri}
     if kind is None:
-        peer = "SUB" if listens(uri) else connecting(uri, until_ns)
+        peer = "SUB" if appears(uri, until_ns) else connecting(uri, until_ns)
         if peer is None:
             return None
         if peer not in FITTING:

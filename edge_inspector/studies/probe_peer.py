@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ from edge_inspector.errors import Breakage, Misuse
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 KEY = b"\x0bSocket-Type"
 MOST = 512
+PATIENCE = 0.4
+"""Share of the time in which a publisher that was just started may still bind."""
 
 
 def listens(uri: str) -> bool:
@@ -29,6 +32,16 @@ def listens(uri: str) -> bool:
             probing.connect(address)
         except OSError:
             return False
+    return True
+
+
+def appears(uri: str, until_ns: int) -> bool:
+    """Whether somebody is bound to it, or comes to be in the first part of the time."""
+    give_up_ns = clock.now_ns() + int(PATIENCE * (until_ns - clock.now_ns()))
+    while not listens(uri):
+        if clock.now_ns() > give_up_ns:
+            return False
+        time.sleep(0.1)
     return True
 
 
