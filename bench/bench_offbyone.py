@@ -1,7 +1,7 @@
 """
 The off-by-one drill: numbered units past the camera, through Modbus to a simulated controller.
 
-    python -m bench.bench_offbyone --units 20000 --rate 50 --every 20
+    PYTHONPATH=bench python -m bench.bench_offbyone --units 20000 --rate 40 --every 20
 
 Each unit's number, and whether it is defective, is drawn into its pixels. Frames are dropped,
 doubled, swapped, late and frozen; core, worker, ingest and gateway are killed in turn. Prints one
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import random
 import signal
 import sys
 import tempfile
@@ -23,103 +22,26 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import psutil
 import tomlkit
 
-from bench.offbyone_reader import SIDE, THRESHOLD, draw, number_in
+from bench.offbyone_camera import BUDGET_MS, FAULT_RATE, Camera
+from bench.offbyone_reader import SIDE, THRESHOLD, number_in
 from edge_inspector import clock
 from edge_inspector.bundle import open_engine
-from edge_inspector.client import FrameSource
-from edge_inspector.errors import Breakage
 from edge_inspector.outbox import Log
-from edge_inspector.records import Outcome, Pixels
+from edge_inspector.records import Outcome
 from edge_inspector.studies.harness import Station, free_port
 from edge_inspector.studies.plc_line import Gated, PlcLine
 from tests.conftest import write_engine
 
-FAULTS = ("dropped", "doubled", "swapped", "late", "frozen")
 VICTIMS = ("core", "worker", "ingest", "gateways.modbus")
-BUDGET_MS = 400.0
 BELT_S = 1.0
 """From the camera to the gate."""
-FAULT_RATE = 0.01
-DEFECT_RATE = 0.1
 BACK_S = 15.0
 """How long a station may take to be whole again."""
-
-
-class Camera(threading.Thread):
-    """Offers the picture of each unit that the belt brings, with faults from a seed."""
-
-    def __init__(self, endpoint: str, seed: int) -> None:
-        super().__init__(name="camera", daemon=True)
-        self.defective: dict[int, bool] = {}
-        self.faults: dict[int, str] = {}
-        self.fed_ns: dict[int, int] = {}
-        self.refused = 0
-        self._chance = random.Random(seed)
-        self._source = FrameSource(endpoint, name="line", budget_ms=BUDGET_MS)
-        self._units: SimpleQueue[int] = SimpleQueue()
-        self._frozen: Pixels | None = None
-        self._swapped: int | None = None
-        self._later: list[tuple[int, int]] = []
-        self._over = threading.Event()
-
-    def feed(self, trigger_id: int) -> None:
-        """A unit is before the camera."""
-        chance = self._chance
-        self.defective[trigger_id] = chance.random() < DEFECT_RATE
-        if chance.random() < FAULT_RATE * len(FAULTS):
-            self.faults[trigger_id] = chance.choice(FAULTS)
-        self.fed_ns[trigger_id] = clock.now_ns()
-        self._units.put(trigger_id)
-
-    def run(self) -> None:
-        """Until closed."""
-        while not self._over.is_set():
-            with suppress(Empty):
-                self._show(self._units.get(timeout=0.01))
-            now_ns = clock.now_ns()
-            due = [trigger_id for at_ns, trigger_id in self._later if at_ns <= now_ns]
-            self._later = [(at_ns, late) for at_ns, late in self._later if at_ns > now_ns]
-            for trigger_id in due:
-                self._offer(trigger_id)
-
-    def close(self) -> None:
-        """Let go of the source."""
-        self._over.set()
-        self.join()
-        self._source.close()
-
-    def _show(self, trigger_id: int) -> None:
-        fault = self.faults.get(trigger_id)
-        if fault == "late":
-            late_ns = int((BUDGET_MS + 50) * clock.NS_PER_MS)
-            self._later.append((self.fed_ns[trigger_id] + late_ns, trigger_id))
-        elif fault == "swapped" and self._swapped is None:
-            self._swapped = trigger_id
-            return
-        elif fault != "dropped":
-            self._offer(trigger_id, frozen=fault == "frozen")
-            if fault == "doubled":
-                self._later.append((clock.now_ns() + 5 * clock.NS_PER_MS, trigger_id))
-        if self._swapped is not None:
-            first, self._swapped = self._swapped, None
-            self._offer(first)
-
-    def _offer(self, trigger_id: int, *, frozen: bool = False) -> None:
-        pixels = draw(trigger_id, defective=self.defective[trigger_id])
-        if frozen and self._frozen is not None:
-            pixels = self._frozen
-        self._frozen = pixels
-        age_ms = (clock.now_ns() - self.fed_ns[trigger_id]) / clock.NS_PER_MS
-        try:
-            self._source.offer(pixels, trigger_id=trigger_id, age_ms=age_ms)
-        except Breakage:
-            self.refused += 1
 
 
 def station_settings(folder: Path, *, refuse_repeats: bool = True) -> dict[str, Any]:
@@ -162,14 +84,21 @@ class Drill:
     """One line past one station."""
 
     def __init__(
-        self, folder: Path, units: int, rate_hz: float, seed: int, *, refuse_repeats: bool = True
+        self,
+        folder: Path,
+        units: int,
+        rate_hz: float,
+        seed: int,
+        *,
+        refuse_repeats: bool = True,
+        fault_rate: float = FAULT_RATE,
     ) -> None:
         self.folder, self.rate_hz = folder, rate_hz
         self.gated: list[Gated] = []
         self.windows: list[tuple[int, int, str]] = []
         settings = station_settings(folder, refuse_repeats=refuse_repeats)
         self.station = Station(folder, settings)
-        self.camera = Camera(settings["sources"][0]["endpoint"], seed)
+        self.camera = Camera(settings["sources"][0]["endpoint"], seed, fault_rate)
         self.left = threading.Semaphore(units)
         self.line = PlcLine(
             "127.0.0.1",
@@ -280,12 +209,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--every", type=float, default=20.0, help="seconds from kill to kill")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fault-rate", type=float, default=FAULT_RATE, help="of each kind")
     parser.add_argument("--json", type=Path, help="keep the report here too")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="offbyone-"))
-    drill = Drill(folder, args.units, args.rate, args.seed)
+    drill = Drill(folder, args.units, args.rate, args.seed, fault_rate=args.fault_rate)
     drill.run(args.every, lambda text: print(text, file=sys.stderr, flush=True))
-    report = {**drill.report(), "rate_hz": args.rate, "seed": args.seed}
+    told = {"rate_hz": args.rate, "seed": args.seed, "fault_rate": args.fault_rate}
+    report = {**drill.report(), **told}
     text = json.dumps(report)
     print(text)
     if args.json is not None:

@@ -217,8 +217,9 @@ class KnowsTheLastOnly(Docket):
     """Control: one picture is known at a time."""
 
     def _offer(self, head):
-        while len(self._repeats._shown) > 1:
-            self._repeats._shown.popitem(last=False)
+        for known in self._repeats._shown.values():
+            while len(known) > 1:
+                known.popitem(last=False)
         super()._offer(head)
 
 

@@ -10,28 +10,35 @@ from edge_inspector.records import FrameHead, FrameKey, Verdict
 Pictures = Iterable[tuple[Verdict, dict[str, int]]]
 """Settled units, the oldest first, each with the digests of its pixels by camera."""
 
-KEPT = 4096
-"""Pictures known at a time, of all cameras: a ring of stale buffers is found as well."""
+KEPT = 32
+"""Pictures known of each camera: any ring of buffers that it may show anew, and few enough that
+recorded units may be played once more."""
+MAX_CAMERAS = 256
+"""Each source brings its own."""
+
+
+_Pictures = OrderedDict[int, tuple[str, FrameKey]]
+"""Digest -> the unit whose exposure it is, empty for one that nobody has, and its frame."""
 
 
 class Repeats:
     """
-    The pictures of each camera that must never repeat one, and the unit that each is of.
+    The last pictures of each camera that must never repeat one, and the unit that each is of.
 
     Every frame is shown to this, also one that is not judged: a later one may repeat it.
     """
 
     def __init__(self, cameras: Collection[str]) -> None:
         self._cameras = frozenset(cameras)
-        self._shown: OrderedDict[tuple[str, str, int], tuple[str, FrameKey]] = OrderedDict()
+        self._shown: OrderedDict[tuple[str, str], _Pictures] = OrderedDict()
 
     def remember(self, pictures: Pictures) -> None:
         """What the log knows; which frame of a unit came first is no longer asked."""
         for verdict, digests in pictures:
             for source in {key.source for key in verdict.frames}:
-                for camera in self._cameras & digests.keys():
-                    picture = (source, camera, digests[camera])
-                    self._keep(picture, verdict.unit_key, FrameKey(source, "", 0))
+                for camera in self._cameras & {name for name, digest in digests.items() if digest}:
+                    known = self._known(source, camera)
+                    _keep(known, digests[camera], verdict.unit_key, FrameKey(source, "", 0))
 
     def copies(self, head: FrameHead) -> set[str]:
         """
@@ -47,21 +54,30 @@ class Repeats:
         if not digest:
             return copies
         owner = "" if head.repeat else mine
-        picture = (head.key.source, head.camera, digest)
-        unit_key, key = self._shown.get(picture, (owner, head.key))
+        known = self._known(head.key.source, head.camera)
+        unit_key, key = known.get(digest, (owner, head.key))
         if key.epoch == head.key.epoch and head.key.seq < key.seq:
             copies |= {unit_key} - {mine}
             unit_key, key = owner, head.key
         elif unit_key != mine:
             copies.add(mine)
-        self._keep(picture, unit_key, key)
+        _keep(known, digest, unit_key, key)
         return copies - {""}
 
-    def _keep(self, picture: tuple[str, str, int], unit_key: str, key: FrameKey) -> None:
-        self._shown[picture] = (unit_key, key)
-        self._shown.move_to_end(picture)
-        if len(self._shown) > KEPT:
+    def _known(self, source: str, camera: str) -> _Pictures:
+        known = self._shown.setdefault((source, camera), OrderedDict())
+        self._shown.move_to_end((source, camera))
+        while len(self._shown) > MAX_CAMERAS:
             self._shown.popitem(last=False)
+        return known
+
+
+def _keep(known: _Pictures, digest: int, unit_key: str, key: FrameKey) -> None:
+    """What is shown stays; the oldest goes."""
+    known[digest] = (unit_key, key)
+    known.move_to_end(digest)
+    while len(known) > KEPT:
+        known.popitem(last=False)
 
 
 def frozen(head: FrameHead) -> str:

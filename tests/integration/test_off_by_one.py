@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("pymodbus", reason="the off-by-one drill is not run: pymodbus is missing")
 
 from bench import bench_offbyone
-from bench.bench_offbyone import FAULTS, VICTIMS, Drill, sound
+from bench.bench_offbyone import VICTIMS, Drill, sound
+from bench.offbyone_camera import FAULTS
 from bench.offbyone_reader import draw, number_in, read
 from edge_inspector.simulator.plc import PlcLogic
 
@@ -65,12 +66,9 @@ class Careless(PlcLogic):
 
 
 @pytest.mark.timeout(120)
-def test_a_controller_that_does_not_compare_numbers_lets_defective_units_through(
-    tmp_path, monkeypatch
-):
+def test_a_controller_that_does_not_compare_numbers_lets_defective_units_through(tmp_path):
     """The negative control: results in order, and units announced by nobody."""
-    monkeypatch.setattr(bench_offbyone, "FAULT_RATE", 0.03)
-    drill = Drill(tmp_path / "station", CONTROL_UNITS, RATE_HZ, seed=3)
+    drill = Drill(tmp_path / "station", CONTROL_UNITS, RATE_HZ, seed=3, fault_rate=0.03)
     careless = Careless(len(drill.line.logic.belt))
     drill.line.logic = careless
     drill.run(0)
@@ -78,9 +76,9 @@ def test_a_controller_that_does_not_compare_numbers_lets_defective_units_through
 
 
 @pytest.mark.timeout(120)
-def test_a_frozen_camera_that_may_repeat_gives_verdicts_of_other_units(tmp_path, monkeypatch):
+def test_a_frozen_camera_that_may_repeat_gives_verdicts_of_other_units(tmp_path):
     """The negative control: without `refuse_repeats` a frozen picture is judged."""
-    monkeypatch.setattr(bench_offbyone, "FAULT_RATE", 0.03)
-    drill = Drill(tmp_path / "station", CONTROL_UNITS, RATE_HZ, seed=3, refuse_repeats=False)
+    terms = {"refuse_repeats": False, "fault_rate": 0.03}
+    drill = Drill(tmp_path / "station", CONTROL_UNITS, RATE_HZ, seed=3, **terms)
     drill.run(0)
     assert drill.report()["wrong_unit"]
