@@ -90,7 +90,7 @@ class FrameQuality(Document):
     """What frames an engine was calibrated for; one beyond it is a camera's fault, not a pass."""
 
     refuse_repeats: bool = False
-    """Whether a frame with exactly the pixels of an earlier one means a frozen camera."""
+    """Whether a frame with exactly the pixels of one of the last 32 means a frozen camera."""
     limits: dict[Measure, tuple[float, float]] = Field(default_factory=dict)
     """Lowest and highest, as `calibrate` found them on good units; see `quality.WORDS`."""
 
