@@ -118,7 +118,7 @@ def teach(recipe: Path, recorded: Path, wish: Wish, tell: Tell, show: Show) -> T
         ready = with_threshold(observed, inspector, scored, wish.overkill)
         ready = with_budget(drafted, ready, inspector, units.calibrate[0])
         show("learning frame quality", 0, 0)
-        tables, refused = quality_of(inspector, scored)
+        tables, refused = quality_of(inspector, scored, repeats=units.repeats)
     ready = ready.model_copy(update={"quality": tables})
     assert ready.calibration is not None
     with _opened(ready, wish) as inspector:

@@ -135,16 +135,21 @@ def with_threshold(recipe: Recipe, inspector: Inspector, scored: Scored, overkil
 
 
 def quality_of(
-    inspector: Inspector, scored: Scored
+    inspector: Inspector, scored: Scored, *, repeats: bool
 ) -> tuple[dict[str, FrameQuality], dict[str, tuple[int, int]]]:
-    """Limits of frames by camera, and how many of how many good frames they refuse, held out."""
+    """
+    Limits of frames by camera, and how many of how many good frames they refuse, held out.
+
+    Where pictures repeat anyway, a repeat is no fault.
+    """
+    known = FrameQuality(refuse_repeats=False) if repeats else None
     kept = [
         unit.items
         for unit, score in zip(scored.units, scored.unit_scores, strict=True)
         if score < scored.found.threshold
     ]
     frames = {c: seen for c, seen in measure_frames(inspector, kept).items() if seen.measured}
-    tables = {camera: frame_quality(seen, None) for camera, seen in frames.items()}
+    tables = {camera: frame_quality(seen, known) for camera, seen in frames.items()}
     refused = {
         camera: (held_out_rejects(seen.measured), len(seen.measured))
         for camera, seen in frames.items()

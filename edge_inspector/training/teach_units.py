@@ -21,6 +21,8 @@ FEWEST = 20
 """Good units below which neither an engine nor a threshold means anything."""
 MAIN_SIZE = 0.9
 """Share of a camera's frames that must have one size; the others are left out."""
+REPEATING = 0.05
+"""Share of pictures seen before from which they repeat by themselves, not by a fault."""
 CALIBRATING = (0.3, 0.5)
 """Least and largest share of the units that set the threshold; between, as many as it needs."""
 HELD_OUT = 0.1
@@ -65,6 +67,8 @@ class Units:
     calibrate: tuple[Unit, ...]
     failed: tuple[Unit, ...]
     remarks: tuple[str, ...]
+    repeats: bool = False
+    """Whether many pictures came more than once, as where a line is played from files."""
 
     @property
     def good(self) -> tuple[Unit, ...]:
@@ -73,11 +77,18 @@ class Units:
 
     def seen_by(self, cameras: Sequence[str]) -> Units:
         """The same units with the frames of these cameras alone."""
-        parts = {
-            name: tuple(unit.seen_by(cameras) for unit in getattr(self, name))
-            for name in ("train", "held_out", "calibrate", "failed")
-        }
-        return replace(self, cameras=tuple(cameras), **parts)
+
+        def narrowed(units: tuple[Unit, ...]) -> tuple[Unit, ...]:
+            return tuple(unit.seen_by(cameras) for unit in units)
+
+        return replace(
+            self,
+            cameras=tuple(cameras),
+            train=narrowed(self.train),
+            held_out=narrowed(self.held_out),
+            calibrate=narrowed(self.calibrate),
+            failed=narrowed(self.failed),
+        )
 
 
 def read_units(folder: Path, *, drop: Sequence[str] = (), seed: int = 0, overkill: float) -> Units:
@@ -93,7 +104,19 @@ def read_units(folder: Path, *, drop: Sequence[str] = (), seed: int = 0, overkil
         remarks.append(f"{len(failed)} units that the incumbent failed teach nothing")
     if unsaid:
         remarks.append(f"{unsaid} units that the incumbent did not inspect are left out")
-    good = _distinct(_one_size(folder, passed, remarks), remarks)
+    usable = _one_size(folder, passed, remarks)
+    good = _distinct(usable)
+    repeated = len(usable) - len(good)
+    repeats = _returned([digest for _, digest in usable]) > REPEATING * len(usable)
+    if repeated:
+        remarks.append(
+            f"{repeated} units have exactly the pixels of another and are left out; "
+            + (
+                "pictures repeat here, so a frozen camera will not be told by them"
+                if repeats
+                else "was the camera frozen?"
+            )
+        )
     _require(folder, good, known, failed)
     unknown = [name for name in drop if not any(unit.is_called(name) for unit in known)]
     if unknown:
@@ -105,7 +128,7 @@ def read_units(folder: Path, *, drop: Sequence[str] = (), seed: int = 0, overkil
     kept = [[u for u in part if not any(u.is_called(name) for name in drop)] for part in parts]
     _require(folder, [unit for part in kept for unit in part], known, failed)
     train, held_out, calibrate = (tuple(part) for part in kept)
-    return Units(cameras, train, held_out, calibrate, failed, tuple(remarks))
+    return Units(cameras, train, held_out, calibrate, failed, tuple(remarks), repeats)
 
 
 def _units(
@@ -180,16 +203,22 @@ def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
     return " + ".join(f"{shape[1]} x {shape[0]} px" for shape in shapes)
 
 
-def _distinct(units: Sequence[tuple[Unit, int]], remarks: list[str]) -> list[Unit]:
+def _returned(digests: Sequence[int]) -> int:
+    """How many pictures came again after another one; a frozen camera's come one after the other."""
+    seen: set[int] = set()
+    count, previous = 0, None
+    for digest in digests:
+        count += digest in seen and digest != previous
+        seen.add(digest)
+        previous = digest
+    return count
+
+
+def _distinct(units: Sequence[tuple[Unit, int]]) -> list[Unit]:
     """One unit of those with the same pixels: a threshold must not rest on what was learned."""
     kept: dict[int, Unit] = {}
     for unit, digest in units:
         kept.setdefault(digest, unit)
-    if len(kept) < len(units):
-        remarks.append(
-            f"{len(units) - len(kept)} units have exactly the pixels of another and are left out; "
-            "was the camera frozen?"
-        )
     return list(kept.values())
 
 

@@ -80,7 +80,16 @@ def test_a_frozen_camera_gives_one_unit(recording, pictures, tmp_path):
     folder = recording(tmp_path / "r", pictures + [pictures[7]] * 30)
     units = read_units(folder, overkill=0.01)
     assert len(units.good) == 60
-    assert any("30 units have exactly the pixels of another" in r for r in units.remarks)
+    told = "30 units have exactly the pixels of another and are left out; was the camera frozen?"
+    assert told in units.remarks
+    assert not units.repeats
+
+
+def test_pictures_that_come_again_and_again_are_no_frozen_camera(recording, pictures, tmp_path):
+    units = read_units(recording(tmp_path / "r", pictures + pictures[:20]), overkill=0.01)
+    assert len(units.good) == 60
+    assert units.repeats
+    assert any("pictures repeat here, so a frozen camera" in r for r in units.remarks)
 
 
 def test_a_unit_that_one_camera_missed_is_left_out(recording, pictures, tmp_path):
