@@ -39,7 +39,8 @@ def offering(docket):
             unit_id=unit or f"{source}{number}",
             **{"slot": number, "size": 4, "digest": digest, **fields},
         )
-        put.actions = actions = docket.step(Offered(head), 1)
+        actions = docket.step(Offered(head), 1)
+        put.actions = actions  # type: ignore[attr-defined]
         taken = [action.head for action in actions if isinstance(action, Journal)]
         judged = any(isinstance(action, Dispatch) for action in actions)
         assert judged == bool(taken and taken[0].fault is None)

@@ -78,7 +78,13 @@ def test_a_controller_that_does_not_compare_numbers_lets_defective_units_through
 @pytest.mark.timeout(120)
 def test_a_frozen_camera_that_may_repeat_gives_verdicts_of_other_units(tmp_path):
     """The negative control: without `refuse_repeats` a frozen picture is judged."""
-    terms = {"refuse_repeats": False, "fault_rate": 0.03}
-    drill = Drill(tmp_path / "station", CONTROL_UNITS, RATE_HZ, seed=3, **terms)
+    drill = Drill(
+        tmp_path / "station",
+        CONTROL_UNITS,
+        RATE_HZ,
+        seed=3,
+        refuse_repeats=False,
+        fault_rate=0.03,
+    )
     drill.run(0)
     assert drill.report()["wrong_unit"]
