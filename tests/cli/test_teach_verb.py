@@ -14,6 +14,8 @@ from edge_inspector.records import FrameHead, FrameKey
 from edge_inspector.studies.recorded import Recording
 
 pytestmark = pytest.mark.timeout(180)
+pytest.importorskip("torch", reason="teach needs torch")
+
 STATION = """station = "t"
 recipe = "recipe.toml"
 [[sources]]
