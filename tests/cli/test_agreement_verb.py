@@ -138,7 +138,7 @@ def test_the_incumbents_verdicts_may_come_as_csv_by_id(site, capsys, tmp_path):
         ("id,verdict\n1,pass\n", "columns id, verdict; it needs one of unit_key"),
         ("trigger_id,incumbent\n1,OK\n", ":2: incumbent 'OK'; write pass, fail"),
         ("trigger_id,incumbent\n1,pass\n1,fail\n", ":3: trigger:1 is there twice"),
-        ("\x00\x01", "columns"),
+        ("\x01\x02", "columns"),
         (None, "give a CSV file in UTF-8"),
     ],
 )

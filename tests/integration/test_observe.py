@@ -54,7 +54,7 @@ class Line:
         self.path = self.bench.station.path
         self.gate = Controller(gate, station="test")
         self.gate.start()
-        assert wait(lambda: self.gate.consumer.connected)
+        assert wait(lambda: self.gate.consumer.state == "ready")
         self.publisher = Publisher(self.bench.frames)
 
     def play(self, *units):
