@@ -31,6 +31,6 @@ for version in "$@"; do
         touch "$stamp"
     fi
     ignored=$(grep -rlE "$heavy" tests --include='test_*.py' | sort) || true
-    echo "Python $version, without fault tests and these, which need the training stack:" $ignored
-    "$venv/bin/python" -m pytest -q -m "not fault" $(echo "$ignored" | sed -n 's/^./--ignore=&/p')
+    echo "Python $version, without fault tests, long ones and these, which need the training stack:" $ignored
+    "$venv/bin/python" -m pytest -q -m "not fault and not slow" $(echo "$ignored" | sed -n 's/^./--ignore=&/p')
 done

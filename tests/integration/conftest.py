@@ -23,6 +23,17 @@ BAD = GOOD.copy()
 BAD[4:12, 20:28] = 230
 
 
+SHORT = "test_way_of_a_frame.py"
+"""What also runs on the other interpreters: the rest is the same code for minutes more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here and item.path.name != SHORT:
+            item.add_marker(pytest.mark.slow)
+
+
 class Bench:
     """A running station with its endpoints, and what the tests ask of it."""
 
