@@ -117,7 +117,7 @@ def catch_up(client, seconds=30.0):
 
 def losses(bench):
     """How often core lost one of its children, by its own log."""
-    return sum(bench.log().count(f'"{child}_lost"') for child in ("ingest", "worker", "delivery"))
+    return sum(bench.log().count(f'"{child}_lost"') for child in ("ingest", "worker", "listener"))
 
 
 def ask_for_a_run(controller):
