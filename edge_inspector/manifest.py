@@ -56,6 +56,27 @@ class Statistics(Document):
     maximum: float
 
 
+class Tail(Document):
+    """Evidence of known crops: what is usual, and over what its upper tail falls e-fold."""
+
+    usual: float
+    scale: float = Field(gt=0)
+
+
+class Unknown(Document):
+    """At what strangeness a classifier's crop is of no class; set on known validation crops."""
+
+    limit: float
+    """Summed surprise at or above which a crop is `unknown`."""
+    doubt: Tail
+    novelty: Tail
+    anomaly: Tail | None = None
+    """None where no anomaly engine stands beside the classifier."""
+    refused_defects: float = Field(ge=0, le=1)
+    refused_good: float = Field(ge=0, le=1)
+    """Shares of known validation crops that the limit calls unknown."""
+
+
 class Manifest(Document):
     """One engine version."""
 
@@ -72,6 +93,8 @@ class Manifest(Document):
     classes: tuple[str, ...] = ()
     challenge: Challenge
     statistics: Statistics
+    unknown: Unknown | None = None
+    """Of a classifier."""
     training_data_sha256: Sha256
     seed: int
     created_utc: str
