@@ -71,7 +71,7 @@ def seal(folder: Path, draft: Manifest) -> Manifest:
     files = {path.name: _listed(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     manifest = draft.model_copy(update={"files": files})
     _check_listing(folder, manifest)
-    body = tomlkit.dumps(manifest.model_dump(mode="json")).encode()
+    body = tomlkit.dumps(manifest.model_dump(mode="json", exclude_none=True)).encode()
     line = _SEAL + hashlib.sha256(body).hexdigest().encode() + b"\n"
     try:
         with (folder / MANIFEST).open("xb") as file:
