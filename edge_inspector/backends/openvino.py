@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,7 @@ class OpenVino:
 
     def open(self, model: bytes, *, threads: int) -> OpenVinoSession:
         """Raises `BackendMissing` without the package, `EngineRefused` for a graph it cannot run."""
-        try:
-            import openvino
-        except ImportError as error:
-            raise BackendMissing(f"{error}; install 'openvino'") from error
+        core = _core()
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "PERFORMANCE_HINT_NUM_REQUESTS": 1,
@@ -33,7 +31,6 @@ class OpenVino:
             # Precision is decided in the ONNX: AMX and ARM cores would take bf16 or f16 unasked.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        core = openvino.Core()
         try:
             graph = core.read_model(model)
             shape = _check(graph)
@@ -77,6 +74,20 @@ class OpenVinoSession:
     def close(self) -> None:
         """Let the compiled graph go."""
         self._answers, self._crop, self._request = {}, np.empty(0, np.uint8), None
+
+
+@cache
+def _core() -> Any:
+    """
+    One for the whole process, for good: the first gives its thread a stack for signals.
+
+    Were it let go by another thread, that stack would be gone at the next signal, Ctrl-C for one.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendMissing(f"{error}; install 'openvino'") from error
+    return openvino.Core()
 
 
 def _check(graph: Any) -> tuple[int, int, int]:

@@ -128,3 +128,25 @@ def test_fake_scores_brightness() -> None:
     assert found["score"][0] == 0 < found["score"][1] < 1
     assert found["anomaly_map"].shape == (2, 2, 3)
     assert found["anomaly_map"][1, 0, 0] == 255 > found["anomaly_map"][1, 1, 1] == 0
+
+
+LET_GO_ELSEWHERE = """
+import os, signal, sys, threading
+from pathlib import Path
+from edge_inspector.backends import open_first
+
+_, session = open_first(["openvino"], Path(sys.argv[1]).read_bytes(), threads=1)
+sessions = [session]
+del session
+ended = threading.Thread(target=lambda: sessions.pop().close())
+ended.start()
+ended.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_heard_after_another_thread_has_closed_openvino(tiny_engine: Path) -> None:
+    command = [sys.executable, "-c", LET_GO_ELSEWHERE, str(tiny_engine / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n")

@@ -30,18 +30,6 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def press_ctrl_c():
-    """
-    What Python does on SIGINT, without the signal; the command line's test sends a real one.
-
-    pytest's faulthandler gives handlers a stack that is too small for the registers of a processor
-    with AMX once OpenVINO has asked for them: the kernel then ends the process.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    assert callable(handler)
-    handler(signal.SIGINT, None)
-
-
 def state_of(step):
     return {"step": step, "weights": {"a": torch.arange(3000) + step}, "ended": ""}
 
@@ -132,7 +120,7 @@ def test_without_a_folder_nothing_is_kept(tmp_path):
 def interrupted_after_three(folder):
     with Keeper(folder, "lean", resume=False) as keeper:
         keeper.after_step(lambda: state_of(3))
-        press_ctrl_c()
+        signal.raise_signal(signal.SIGINT)
         keeper.after_step(lambda: state_of(4))
         keeper.after_step(lambda: state_of(5))
 
@@ -163,7 +151,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_end(
 
     def cut_off(step, loss, best):
         if step == 3:
-            press_ctrl_c()
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         train(plan, crops, cut_off)
