@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_inspector.errors import WireError
+from edge_inspector.errors import EdgeInspectorError, EngineRefused, Misuse, WireError
 from edge_inspector.records import Baseline, FrameHead, Inspection
 
 MAX_MESSAGE = 192 * 1024
@@ -140,6 +140,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     detail: str
     refused: bool = False
 
+    @classmethod
+    def of(cls, error: EdgeInspectorError, place: str = "") -> Failed:
+        """What the error says, after the place where it came up."""
+        return cls(f"{place}{error}", refused=isinstance(error, (Misuse, EngineRefused)))
+
 
 class Recheck(msgspec.Struct, frozen=True, tag=True):
     """Core to worker: judge the golden samples again, when no job waits."""
@@ -225,6 +230,13 @@ class Channel:
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
+
+    def try_send(self, message: Message) -> bool:
+        """Send one message without waiting; False when the line is full or the peer is gone."""
+        try:
+            return self.send(message)
+        except BlockingIOError:
+            return False
 
     def receive(self) -> Message | None:
         """The next message, or None when the peer is gone and all that it said was read."""

@@ -7,7 +7,6 @@ this process, which holds nothing that a restart loses.
 
 from __future__ import annotations
 
-import argparse
 import select
 import threading
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from edge_inspector.channel import (
     Ready,
     Stop,
 )
-from edge_inspector.errors import EdgeInspectorError, Misuse
+from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.importer import choose
 from edge_inspector.protocols import Source
 from edge_inspector.recipe import Recipe
@@ -111,13 +110,7 @@ class _Running:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until core says stop or is gone; 1 when a source cannot start or go on."""
-    parser = argparse.ArgumentParser(prog="edge-inspector ingest")
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--slots-fd", type=int, required=True)
-    parser.add_argument("--config", required=True)
-    arguments = parser.parse_args(argv)
-    process.die_with_parent()
-    process.ignore_interrupt()
+    arguments = process.begin("ingest", argv, "slots")
     config = IngestConfig.decode(arguments.config)
     with ExitStack() as stack:
         line = Channel.from_fd(arguments.channel_fd)
@@ -127,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             ingest.open(stack)
         except EdgeInspectorError as error:
-            line.send(Failed(str(error), refused=isinstance(error, Misuse)))
+            line.send(Failed.of(error))
             return 1
         if config.memory_mib:
             process.limit_growth(config.memory_mib)

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+
+
+def begin(
+    name: str, argv: Sequence[str] | None, *descriptors: str, outlives_core: bool = False
+) -> argparse.Namespace:
+    """
+    What core says on the command line: `channel_fd`, one `…_fd` a descriptor, and `config`.
+
+    From here on Ctrl-C is core's, and the process ends with core unless it outlives it.
+    """
+    parser = argparse.ArgumentParser(prog=f"edge-inspector {name}")
+    for descriptor in ("channel", *descriptors):
+        parser.add_argument(f"--{descriptor}-fd", type=int, required=True)
+    parser.add_argument("--config", required=True)
+    arguments = parser.parse_args(argv)
+    if not outlives_core:
+        die_with_parent()
+    ignore_interrupt()
+    return arguments
 
 
 def die_with_parent() -> None:

@@ -7,7 +7,6 @@ reject is kept afterwards. It may die at any time; core answers for what it had 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import threading
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from edge_inspector.channel import (
     Stop,
     WorkerConfig,
 )
-from edge_inspector.errors import Breakage, EdgeInspectorError, EngineRefused, Misuse, Uninspectable
+from edge_inspector.errors import Breakage, EdgeInspectorError, Uninspectable
 from edge_inspector.failpoints import passing
 from edge_inspector.golden import Goldens
 from edge_inspector.inspector import Inspector, Seen, open_inspector
@@ -46,13 +45,7 @@ ALIVE_S = 0.04
 
 def main(argv: list[str] | None = None) -> int:
     """Serve jobs until core closes the line."""
-    parser = argparse.ArgumentParser(prog="edge-inspector worker")
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--slots-fd", type=int, required=True)
-    parser.add_argument("--config", required=True)
-    arguments = parser.parse_args(argv)
-    process.die_with_parent()
-    process.ignore_interrupt()
+    arguments = process.begin("worker", argv, "slots")
     config = msgspec.json.decode(arguments.config, type=WorkerConfig)
     process.limit_memory(config.memory_mib)
     cv2.setNumThreads(config.threads)
@@ -69,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             goldens.replay()
             archive = open_archive(config)
         except EdgeInspectorError as error:
-            line.send(Failed(str(error), refused=isinstance(error, (Misuse, EngineRefused))))
+            line.send(Failed.of(error))
             return 1
         slots = Slots(arguments.slots_fd, config.slot_bytes, writable=False)
         if archive is not None:

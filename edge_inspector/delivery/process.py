@@ -7,10 +7,9 @@ has not acknowledged is sent again, and a hostile peer can at worst end this pro
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -35,7 +34,7 @@ from edge_inspector.delivery.door import Door
 from edge_inspector.delivery.lanes import Bucket, Stretch
 from edge_inspector.delivery.reception import Reception
 from edge_inspector.delivery.rows import Rows
-from edge_inspector.errors import EdgeInspectorError, Misuse
+from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.failpoints import passing
 from edge_inspector.gauge import Gauge
 from edge_inspector.outbox import Log
@@ -64,13 +63,7 @@ _COUNTED = {"live": "verdicts_sent", "history": "verdicts_historical", "replay":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until core says stop or is gone; 1 where it cannot start or the log cannot be read."""
-    parser = argparse.ArgumentParser(prog="edge-inspector delivery")
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--gauge-fd", type=int, required=True)
-    parser.add_argument("--config", required=True)
-    arguments = parser.parse_args(argv)
-    process.die_with_parent()
-    process.ignore_interrupt()
+    arguments = process.begin("delivery", argv, "gauge")
     config = msgspec.json.decode(arguments.config, type=DeliveryConfig)
     with ExitStack() as stack:
         line = Channel.from_fd(arguments.channel_fd)
@@ -88,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             process.limit_growth(MEMORY_MIB)
             return Delivery(config, line, Rows(log, config.classes), door, gauge).serve()
         except EdgeInspectorError as error:
-            with suppress(BlockingIOError):
-                line.send(Failed(str(error), refused=isinstance(error, Misuse)))
+            line.try_send(Failed.of(error))
             return 1
 
 
@@ -108,7 +100,12 @@ class Delivery:
         self._consumers = Consumers(door, self._counters)
         self._bucket = Bucket(config.history_hz)
         self._reception = Reception(
-            config.station, config.classes, rows, self._consumers, self._counters, self._say
+            config.station,
+            config.classes,
+            rows,
+            self._consumers,
+            self._counters,
+            self._line.try_send,
         )
         self._flags = int(Flag.TEST) if config.observe else 0
         self._status: int | None = None
@@ -118,7 +115,7 @@ class Delivery:
 
     def serve(self) -> int:
         """Send what is due, live verdicts first, until core says stop or is gone."""
-        self._say(Ready(self._config.endpoint))
+        self._line.try_send(Ready(self._config.endpoint))
         tick_ns = alive_ns = clock.now_ns()
         wait_ms = 0
         while self._status is None:
@@ -199,23 +196,15 @@ class Delivery:
 
     # to core
 
-    def _say(self, message: Message) -> bool:
-        """False when the line is full; what matters is said again later."""
-        try:
-            self._line.send(message)
-        except BlockingIOError:
-            return False
-        return True
-
     def _tell_acked(self) -> None:
         while untold := self._consumers.next_untold():
-            if not self._say(Acked(*untold)):
+            if not self._line.try_send(Acked(*untold)):
                 return
             self._consumers.told(untold[0])
 
     def _tell_alive(self, now_ns: int) -> None:
         self._consumers.forget_silent(now_ns)
-        if self._say(Alive(dict(self._counters))):
+        if self._line.try_send(Alive(dict(self._counters))):
             self._counters.clear()
 
     # to the consumers

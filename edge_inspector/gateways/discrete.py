@@ -8,7 +8,6 @@ output stands still then, and what it feeds must cut.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import select
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from edge_inspector.channel import (
     Row,
     Stop,
 )
-from edge_inspector.errors import EdgeInspectorError, Misuse
+from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.gateways.coupler import Coupler
 from edge_inspector.gateways.relays import Relays
 from edge_inspector.records import Verdict
@@ -42,11 +41,8 @@ _VERDICT = msgspec.msgpack.Decoder(Verdict)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until core says stop or is gone; 1 where it cannot start."""
-    parser = argparse.ArgumentParser(prog="edge-inspector discrete")
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--config", required=True)
-    arguments = parser.parse_args(argv)
-    process.ignore_interrupt()  # and it outlives a killed core long enough to switch off
+    # A killed core leaves it the time to switch off.
+    arguments = process.begin("discrete", argv, outlives_core=True)
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     line = Channel.from_fd(arguments.channel_fd)
     line.set_blocking(False)
@@ -54,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         coupler = Coupler(sink)
     except EdgeInspectorError as error:
-        with suppress(BlockingIOError):
-            line.send(Failed(str(error), refused=isinstance(error, Misuse)))
+        line.try_send(Failed.of(error))
         return 1
     process.limit_growth(MEMORY_MIB)
     Discrete(sink, line, coupler).serve()
@@ -81,7 +76,7 @@ class Discrete:
 
     def serve(self) -> None:
         """Show what core's verdicts say; at the end the pass output is off."""
-        self._say(Ready(f"relays of {self._address}"))
+        self._line.try_send(Ready(f"relays of {self._address}"))
         alive_ns = 0
         while not self._over:
             now_ns = clock.now_ns()
@@ -94,7 +89,7 @@ class Discrete:
                 beat=self._relays.beat(now_ns),
             )
             self._tell_doubt()
-            if now_ns >= alive_ns and self._say(Alive(dict(self._relays.counts))):
+            if now_ns >= alive_ns and self._line.try_send(Alive(dict(self._relays.counts))):
                 alive_ns = now_ns + ALIVE_NS
                 self._relays.counts.clear()
 
@@ -125,13 +120,7 @@ class Discrete:
         self._relays.counts["discrete_lost"] += not self._answered
         problem = self._coupler.problem
         state = "answers" if self._answered else f"does not answer ({problem}); parts are rejected"
-        self._say(Remark("coupler", f"{self._address} {state}"))
-
-    def _say(self, message: Message) -> bool:
-        try:
-            return self._line.send(message)
-        except BlockingIOError:
-            return False
+        self._line.try_send(Remark("coupler", f"{self._address} {state}"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ station look alive. What core did not say in time is read from the log.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -30,7 +29,7 @@ from edge_inspector.channel import (
     RunBegan,
     Stop,
 )
-from edge_inspector.errors import Breakage, EdgeInspectorError, Misuse, StoreFault
+from edge_inspector.errors import Breakage, EdgeInspectorError, StoreFault
 from edge_inspector.gateways.board import Board
 from edge_inspector.gateways.results import QUEUE, Results
 from edge_inspector.gauge import Gauge
@@ -62,13 +61,7 @@ def config_text(sink: ModbusSink, store: Path, classes: tuple[str, ...]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until core says stop or is gone; 1 where it cannot start or the log cannot be read."""
-    parser = argparse.ArgumentParser(prog="edge-inspector modbus")
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--gauge-fd", type=int, required=True)
-    parser.add_argument("--config", required=True)
-    arguments = parser.parse_args(argv)
-    process.die_with_parent()
-    process.ignore_interrupt()
+    arguments = process.begin("modbus", argv, "gauge")
     config = msgspec.json.decode(arguments.config, type=ModbusConfig)
     with ExitStack() as stack:
         line = Channel.from_fd(arguments.channel_fd)
@@ -81,8 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.callback(gauge.close)
             return asyncio.run(Gateway(config, line, log, gauge).serve())
         except EdgeInspectorError as error:
-            with suppress(BlockingIOError):
-                line.send(Failed(str(error), refused=isinstance(error, Misuse)))
+            line.try_send(Failed.of(error))
             return 1
 
 
@@ -129,7 +121,7 @@ class Gateway:
         self._catch_up(self._log.head())
         self._past_ns = None
         loop.add_reader(self._line.fileno(), self._listen)
-        self._say(Ready(f"modbus {sink.host}:{sink.port}"))
+        self._line.try_send(Ready(f"modbus {sink.host}:{sink.port}"))
         try:
             while not self._over.is_set():
                 self._tell()
@@ -199,27 +191,21 @@ class Gateway:
     def _write(self, address: int, values: Sequence[int]) -> bool:
         wishes = self._board.write(address, values, clock.now_ns())
         for wish in wishes or ():
-            self._say(wish)
+            self._line.try_send(wish)
         return wishes is not None
 
     # to core
-
-    def _say(self, message: Message) -> bool:
-        try:
-            return self._line.send(message)
-        except BlockingIOError:
-            return False
 
     def _tell(self) -> None:
         trouble = self._board.trouble(clock.now_ns())
         if trouble is not self._trouble and trouble in (Trouble.PLC_SILENT, Trouble.CORE_SILENT):
             self._results.counts[f"modbus_{trouble.name.lower()}"] += 1
         self._trouble = trouble
-        if self._results.upto > self._told and self._say(
+        if self._results.upto > self._told and self._line.try_send(
             Acked(self._sink.consumer, self._results.upto)
         ):
             self._told = self._results.upto
-        if self._say(Alive(dict(self._results.counts))):
+        if self._line.try_send(Alive(dict(self._results.counts))):
             self._results.counts.clear()
 
 

@@ -7,11 +7,9 @@ the line. An incumbent that says nothing while units are judged is told and coun
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -22,13 +20,12 @@ from edge_inspector.channel import (
     Channel,
     Failed,
     IncumbentSaid,
-    Message,
     Ready,
     Remark,
     Row,
     Stop,
 )
-from edge_inspector.errors import Breakage, EdgeInspectorError, Misuse
+from edge_inspector.errors import Breakage, EdgeInspectorError
 from edge_inspector.importer import load
 from edge_inspector.records import Baseline, Outcome
 from edge_inspector.settings import Incumbent
@@ -42,12 +39,7 @@ MODBUS_ERROR = "pymodbus.exceptions:ModbusException"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Poll until core says stop or is gone."""
-    parser = argparse.ArgumentParser(prog="edge-inspector poller")
-    parser.add_argument("--channel-fd", type=int, required=True)
-    parser.add_argument("--config", required=True)
-    arguments = parser.parse_args(argv)
-    process.die_with_parent()
-    process.ignore_interrupt()
+    arguments = process.begin("poller", argv)
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     line = Channel.from_fd(arguments.channel_fd)
     line.set_blocking(False)
@@ -55,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         registers = Registers(asked)
     except EdgeInspectorError as error:
-        with suppress(BlockingIOError):
-            line.send(Failed(f"incumbent: {error}", refused=isinstance(error, Misuse)))
+        line.try_send(Failed.of(error, "incumbent: "))
         return 1
     Poller(asked, line, registers).serve()
     registers.close()
@@ -144,7 +135,7 @@ class Poller:
 
     def serve(self) -> None:
         """Look at the registers each `poll_ms`."""
-        self._say(Ready(f"{self._asked.host}:{self._asked.port}"))
+        self._line.try_send(Ready(f"{self._asked.host}:{self._asked.port}"))
         poller = zmq.Poller()
         poller.register(self._line.fileno(), zmq.POLLIN)
         due_ns = alive_ns = clock.now_ns()
@@ -188,7 +179,7 @@ class Poller:
             self._counters["incumbent_said"] += 1
             self._waiting_since_ns = self._units = 0
             self._silent = False
-            self._say(said)
+            self._line.try_send(said)
 
     def _tell(self, now_ns: int) -> None:
         waited_s = (now_ns - self._waiting_since_ns) / 1e9 if self._waiting_since_ns else 0.0
@@ -200,15 +191,9 @@ class Poller:
                 f"{self._units} units, the limit is {self._asked.silent_s:g} s: {self._problem}; "
                 "look at [incumbent], or give its verdicts as CSV"
             )
-            self._say(Remark("incumbent_silent", text))
-        if self._say(Alive(dict(self._counters))):
+            self._line.try_send(Remark("incumbent_silent", text))
+        if self._line.try_send(Alive(dict(self._counters))):
             self._counters.clear()
-
-    def _say(self, message: Message) -> bool:
-        try:
-            return self._line.send(message)
-        except BlockingIOError:
-            return False
 
 
 if __name__ == "__main__":

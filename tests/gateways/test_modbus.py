@@ -220,6 +220,7 @@ def test_what_core_could_not_say_is_read_from_the_log(core, plc, store):
         plc.until(lambda block, number=number: block[4] == number)
         plc.write(Held.ACK, number)
     core.until_acked(4)
+    assert 4 in core.acked
 
 
 def test_a_plc_that_writes_nonsense_is_told_so_and_nothing_happens(core, plc):
@@ -328,6 +329,7 @@ def test_what_was_too_old_when_the_gateway_started_is_history(start_gateway, con
     assert core.until_counted("modbus_historical", 3) == 3
     plc.write(Held.ACK, 4)
     core.until_acked(4)
+    assert 4 in core.acked
 
 
 def frames(chance):
