@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import os
 import sys
 from pathlib import Path
 
+from bench.tables import read_rows, write_rows
 from edge_inspector.studies.dataset import is_good
 
 
@@ -19,17 +18,11 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT.csv")
     parser.add_argument("--share", type=float, default=0.15)
     args = parser.parse_args()
-    with args.data.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(args.data)
     for row in rows:
         if row["split"] == "train" and is_good(row["label"]) and _draw(row["group"]) < args.share:
             row["split"] = "val"
-        row["path"] = os.path.relpath(args.data.parent / row["path"], args.out.parent)
-    with args.out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(rows, args.data, args.out)
     print(f"{args.out}: {sum(row['split'] == 'val' for row in rows)} images held out")
     return 0
 
