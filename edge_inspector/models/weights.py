@@ -23,19 +23,28 @@ def load_weights(network: nn.Module, file: Path | None) -> None:
     Keys beyond the network's are ignored. Raises `Misuse` without a file, `DataError` for a wrong one.
     """
     source = file or installed()
-    state = read_state(source)
+    fit(network, read_state(source), str(source), "EfficientNet-Lite0")
+
+
+def fit(network: nn.Module, state: Mapping[str, Tensor], source: str, architecture: str) -> None:
+    """
+    Fill `network` from `state`, read from `source`; raises `DataError` for another architecture.
+
+    Keys beyond the network's are ignored.
+    """
     wanted = network.state_dict()
-    for key, value in wanted.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        found = state.get(key)
-        if found is None or found.shape != value.shape:
-            what = "no" if found is None else f"{tuple(found.shape)} for"
-            raise DataError(
-                f"{source}: {what} '{key}', the network needs {tuple(value.shape)}; "
-                "give a state dict of EfficientNet-Lite0 with the names of "
-                f"{PACKAGE}"
-            )
+    needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
+    wrong = [k for k in needed if k not in state or state[k].shape != wanted[k].shape]
+    if wrong:
+        key = wrong[0]
+        found = f"{tuple(state[key].shape)} for" if key in state else "no"
+        odd = [key for key in state if key not in wanted]
+        strange = f"; {len(odd)} are strange to it (first '{odd[0]}')" if odd else ""
+        raise DataError(
+            f"{source}: {found} '{key}', the network needs {tuple(wanted[key].shape)}; "
+            f"{len(wrong)} of {len(needed)} tensors are missing or of another shape{strange}; "
+            f"give a state dict of {architecture} with its published names"
+        )
     network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
 
 
