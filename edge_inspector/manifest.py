@@ -14,6 +14,8 @@ from pydantic import Field
 from edge_inspector.documents import Document, Name, load
 
 NameStr = Annotated[str, Field(pattern=Name)]
+GOOD = ("normal", "good")
+"""Names that a class of units without a defect may have."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -100,6 +102,11 @@ class Manifest(Document):
     created_utc: str
     files: dict[str, File]
     """Every file of the folder but this one."""
+
+    @property
+    def good_class(self) -> str | None:
+        """The name of a classifier's class without a defect."""
+        return next((name for name in self.classes if name in GOOD), None)
 
 
 def load_manifest(folder: Path) -> Manifest:
