@@ -48,14 +48,21 @@ def is_good(label: str) -> bool:
     return label in ("normal", "good")
 
 
-def read_items(data: Path) -> list[Item]:
-    """Every image of `data`, files checked to exist; raises `DataError`."""
+def read_items(data: Path, *, every_class: bool = False) -> list[Item]:
+    """
+    Every image of `data`, files checked to exist; raises `DataError`.
+
+    `every_class` is how classifiers learn: where no split is given, train has its share of every
+    class, and not of the good one alone; folders may then be split/class, and none may be empty.
+    """
     if data.is_file():
-        items = _from_csv(data)
+        items = _from_csv(data, every_class)
+    elif every_class and (data / "train").is_dir():
+        items = _from_splits(data)
     elif (data / "train" / "good").is_dir():
         items = _from_mvtec(data)
     elif data.is_dir():
-        items = _from_classes(data)
+        items = _from_classes(data, every_class)
     else:
         raise DataError(f"{data}: there is no such CSV file or folder")
     if not items:
@@ -110,7 +117,7 @@ def load_crops(
         yield item, crop
 
 
-def _from_csv(path: Path) -> list[Item]:
+def _from_csv(path: Path, every_class: bool) -> list[Item]:
     items, base = [], path.parent
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -126,7 +133,7 @@ def _from_csv(path: Path) -> list[Item]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no CSV file in UTF-8: {error}") from error
     _check_files(path, items)
-    return _dealt(items, base)
+    return _dealt(items, base, every_class)
 
 
 def _item(row: dict[str, str | None], base: Path, place: str) -> Item:
@@ -140,25 +147,35 @@ def _item(row: dict[str, str | None], base: Path, place: str) -> Item:
     return Item(base / name, label, split, row.get("group") or "", row.get("camera") or "")
 
 
-def _dealt(items: list[Item], base: Path) -> list[Item]:
+def _dealt(items: list[Item], base: Path, every_class: bool) -> list[Item]:
     """
     A split for those without: shares as of folders, by a hash of the group, else of the path.
 
-    A group of which anything is defective is not learned from.
+    Without `every_class`, a group of which anything is defective is not learned from; with it, the
+    first group of a class that train would lack is.
     """
     names = [item.group or item.path.relative_to(base).as_posix() for item in items]
-    defective = {n for n, i in zip(names, items, strict=True) if not is_good(i.label)}
+    pairs = list(zip(names, items, strict=True))
+    defective = {n for n, i in pairs if not is_good(i.label) and not every_class}
 
     def split_of(name: str) -> str:
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+        place = _place(name)
         if name in defective:
             return "val" if place < 0.5 else "test"
         return "val" if place < 0.15 else "test" if place < 0.3 else "train"
 
-    return [
-        item if item.split else replace(item, split=split_of(name))
-        for name, item in zip(names, items, strict=True)
-    ]
+    splits = {name: split_of(name) for name in names}
+    if every_class:
+        learned = {i.label for n, i in pairs if (i.split or splits[n]) == "train"}
+        for label in sorted({i.label for i in items if not i.split} - learned):
+            first = min((n for n, i in pairs if i.label == label and not i.split), key=_place)
+            splits[first] = "train"
+    return [item if item.split else replace(item, split=splits[name]) for name, item in pairs]
+
+
+def _place(name: str) -> float:
+    """Where a name falls in 0..1, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def _check_files(path: Path, items: list[Item]) -> None:
@@ -184,16 +201,36 @@ def _from_mvtec(data: Path) -> list[Item]:
     return items
 
 
-def _from_classes(data: Path) -> list[Item]:
+def _from_splits(data: Path) -> list[Item]:
+    """Folders split/class, as image folders of other frameworks are."""
     items: list[Item] = []
-    for folder in sorted(f for f in data.iterdir() if f.is_dir()):
+    for name, split in (*zip(SPLITS, SPLITS, strict=True), ("validation", "val")):
+        for folder in _folders(data / name, empty=False):
+            items += [Item(path, folder.name, split) for path in _images(folder)]
+    return items
+
+
+def _from_classes(data: Path, every_class: bool) -> list[Item]:
+    items: list[Item] = []
+    for folder in _folders(data, empty=not every_class):
         shares = (
             {"val": 0.15, "test": 0.15, "train": 1.0}
-            if is_good(folder.name)
+            if every_class or is_good(folder.name)
             else {"val": 0.5, "test": 1.0}
         )
         items += _divided(_images(folder), folder.name, data, shares)
     return items
+
+
+def _folders(data: Path, *, empty: bool) -> list[Path]:
+    """The folders of `data`, one a class; raises `DataError` where one is empty and must not be."""
+    folders = sorted(f for f in data.glob("*") if f.is_dir())
+    bare = [] if empty else [folder for folder in folders if not _images(folder)]
+    if bare:
+        raise DataError(
+            f"{bare[0]}: the class '{bare[0].name}' has 0 images; put images there, or remove it"
+        )
+    return folders
 
 
 def _images(folder: Path) -> list[Path]:

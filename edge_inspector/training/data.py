@@ -85,11 +85,16 @@ def read_good(
 
 
 def choose_shape(
-    items: Sequence[Item], *, size: int | None, channels: int | None, square: bool
+    items: Sequence[Item],
+    *,
+    size: int | None,
+    channels: int | None,
+    square: bool,
+    multiple: int = 16,
 ) -> Input:
     """What fits the data, unless told: 256 px or 64 px, 3 channels only where there is colour."""
-    if size is not None and (size < 32 or size % 16):
-        raise Misuse(f"--size {size}; it must be a multiple of 16 px, 32 or more")
+    if size is not None and (size < 32 or size % multiple):
+        raise Misuse(f"--size {size}; it must be a multiple of {multiple} px, 32 or more")
     looked_at = items[:: max(len(items) // LOOKED_AT, 1)]
     sides, colour = [], []
     for item in looked_at:
@@ -122,6 +127,7 @@ class Read:
         self.shape = shape
         self.crops: list[Pixels] = []
         self.names: list[str] = []
+        self.labels: list[str] = []
         self.seen: list[Stored] = []
         self.corrupt: list[Item] = []
 
@@ -135,6 +141,7 @@ class Read:
                 self.corrupt.append(item)
                 continue
             self.names.append(str(item.path))
+            self.labels.append(item.label)
             wide = pixels.dtype == np.uint16
             top = int(pixels.max()) if wide else None
             self.seen.append(Stored(pixels.shape[:2], _colour(pixels) > COLOURLESS, top))
