@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import torch
@@ -21,6 +22,8 @@ CLASSIFIERS = (*PLANS, "fusion", *BACKBONES)
 """Each may be followed by `+cbam`: attention on the last feature maps."""
 LEAST = 32
 """Shortest side of a crop, in px, that any network takes."""
+MOST = 500_000_000
+"""Weights of four bytes: a graph file ends at 2 GiB."""
 SEEN = 128
 """Crops with a shorter side, in px, are enlarged for weights that learned from photographs."""
 DROPOUT = 0.2
@@ -195,12 +198,14 @@ def _small(name: str, classes: int, shape: Input) -> ClassifierNet:
         )
     widths, dense = PLANS[plain]
     scnn = Scnn(shape.channels, widths)
-    with torch.no_grad():
-        (last,) = scnn(torch.zeros(1, shape.channels, shape.height, shape.width))
-    planes, height, width = last.shape[1:]
-    return ClassifierNet(
-        name, classes, prepared, scnn, DenseHead((planes, height, width), dense, classes)
-    )
+    last = (widths[-1], scnn.side(shape.height), scnn.side(shape.width))
+    if prod(last) * dense[0] > MOST:
+        raise Misuse(
+            f"crops of {shape.width} x {shape.height} px: the dense layer of {name} would have "
+            f"{prod(last) * dense[0]:,} weights, {MOST:,} is what a graph file holds; "
+            "give a smaller --size, or take a network that pools"
+        )
+    return ClassifierNet(name, classes, prepared, scnn, DenseHead(last, dense, classes))
 
 
 def _pretrained(

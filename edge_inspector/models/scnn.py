@@ -16,6 +16,9 @@ PLANS = {
 }
 """Planes of the convolutions, neurons of the dense layers below the last."""
 
+LAYERS = 3
+"""Modules per convolution."""
+
 
 class Scnn(nn.Module):
     """Convolutions 3 x 3 without a border, each with ReLU and pooling by 2."""
@@ -28,6 +31,12 @@ class Scnn(nn.Module):
             planes = width
         self.layers = nn.Sequential(*layers)
         self.planes = (planes,)
+
+    def side(self, side: int) -> int:
+        """Px that are left of a side, in px."""
+        for _ in range(len(self.layers) // LAYERS):
+            side = (side - 2) // 2
+        return side
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Crops (n, planes, h, w) to the last map alone."""
