@@ -16,15 +16,15 @@ from pathlib import Path
 
 import msgspec
 
-from edge_inspector import clock, parity
+from edge_inspector import clock
 from edge_inspector.align import Aligner, open_alignment
-from edge_inspector.backends import open_first
-from edge_inspector.bundle import open_engine
 from edge_inspector.codes import CodeReader, named, open_codes, read_codes
 from edge_inspector.crops import cut, to_frame
-from edge_inspector.errors import EngineRefused, Uninspectable
+from edge_inspector.engines import open_engines
+from edge_inspector.errors import Uninspectable
 from edge_inspector.groups import Group, group_regions
 from edge_inspector.importer import load
+from edge_inspector.naming import Naming, Told, open_namings
 from edge_inspector.protocols import Scorer
 from edge_inspector.quality import cause, measure, placement
 from edge_inspector.recipe import Calibration, Measure, Recipe, load_recipe
@@ -35,14 +35,10 @@ from edge_inspector.records import (
     Frame,
     Inspection,
     Outcome,
-    Pixels,
     Pose,
     Reason,
-    Roi,
     Score,
 )
-from edge_inspector.rules import rules_digest
-from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.shadow import Shadow
 from edge_inspector.verdict import RULES_THRESHOLD, Evidence, decide, explained, uninspected
 
@@ -76,13 +72,14 @@ class Inspector:
     challenges: tuple[tuple[Scorer, Crop], ...] = field(default=())
     codes: Mapping[str, tuple[CodeReader, ...]] = field(default_factory=dict)
     """By camera."""
+    namings: tuple[Naming, ...] = ()
 
     def inspect(self, frame: Frame) -> Inspection:
         """The answer for one frame; never raises for a bad frame."""
         return self.look(frame).inspection
 
-    def look(self, frame: Frame) -> Seen:
-        """As `inspect`, with the crops and scores behind the answer."""
+    def look(self, frame: Frame, due_ns: int | None = None) -> Seen:
+        """As `inspect`, with the crops and scores behind it; without a class where it is near due."""
         started = clock.now_ns()
         try:
             pose = self._pose(frame)
@@ -100,8 +97,10 @@ class Inspector:
             for group, crops, scores in scored
             for crop, score in zip(crops, scores, strict=True)
         ]
-        inspection = named(decide(evidence, self.recipe.calibration), serial, unread)
+        inspection = decide(evidence, self.recipe.calibration)
         decided = clock.now_ns()
+        crops = tuple(crop for _, crops, _ in scored for crop in crops)
+        inspection, evidence = self._name(frame, pose, crops, evidence, inspection, due_ns)
         stages = {
             "cut": (was_cut - started) // 1000,
             "infer": (inferred - read) // 1000,
@@ -109,12 +108,38 @@ class Inspector:
         }
         if self.codes:
             stages["read"] = (read - was_cut) // 1000
+        if self.namings:
+            stages["classify"] = (clock.now_ns() - decided) // 1000
+        raw = [score for _, _, scores in scored for score in scores]
         return Seen(
-            self._stamp(inspection, stages),
-            tuple(crop for _, crops, _ in scored for crop in crops),
-            tuple(score for _, _, scores in scored for score in scores),
+            self._stamp(named(inspection, serial, unread), stages),
+            crops,
+            tuple(
+                found.score if found.naming == "named" else score
+                for found, score in zip(evidence, raw, strict=True)
+            ),
             tuple(group.kind for group, crops, _ in scored for _ in crops),
         )
+
+    def _name(
+        self,
+        frame: Frame,
+        pose: Pose,
+        crops: Sequence[Crop],
+        evidence: list[Evidence],
+        inspection: Inspection,
+        due_ns: int | None,
+    ) -> tuple[Inspection, list[Evidence]]:
+        """The answer and its evidence with what classifiers say of the regions."""
+        told = Told()
+        for naming in self.namings:
+            naming.tell(told, frame, pose, inspection, due_ns)
+        if not told:
+            return inspection, evidence
+        beside = [told.beside(f, crop, pose) for f, crop in zip(evidence, crops, strict=True)]
+        inspection = decide(beside, self.recipe.calibration)
+        degraded = tuple(sorted(told.degraded))
+        return msgspec.structs.replace(inspection, degraded=degraded), beside
 
     def watch(self, frame: Frame, inspection: Inspection, due_ns: int | None = None) -> Inspection:
         """`inspection` with what the recipe's rules and shadow say of the frame; due at `due_ns`."""
@@ -132,6 +157,8 @@ class Inspector:
         for _ in range(rounds):
             for scorer, crop in self.challenges:
                 scorer.score([crop])
+        for naming in self.namings:
+            naming.warm_up(rounds)
 
     def _rules_say(self, frame: Frame) -> Baseline:
         assert self.baseline is not None
@@ -230,67 +257,28 @@ def open_inspector(
 
 
 def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStack) -> Inspector:
-    scorers: dict[str, Scorer] = {}
-    square: set[str] = set()
-    challenges: list[tuple[Scorer, Crop]] = []
-    digests: list[str] = []
-    backend = ""
-    for name, folder in recipe.engines.items():
-        engine = open_engine(folder)
-        _same_engine(recipe, name, engine.digest)
-        backend, session = open_first(backends, engine.model, threads)
-        stack.callback(session.close)
-        parity.challenge(session, engine)
-        scorers[name] = AnomalyScorer(session, engine.manifest)
-        if engine.manifest.input.square:
-            square.add(name)
-        digests.append(engine.digest[:16])
-        challenges += [(scorers[name], _whole(pixels)) for pixels in (engine.good, engine.bad)]
-    _same_rules(recipe)
+    engines = open_engines(recipe, backends, threads, stack)
     rules = {name: load(RULES)(path, recipe.mm_per_px) for name, path in recipe.rules.items()}
     return Inspector(
         recipe=recipe,
-        groups=group_regions(recipe, scorers, square, rules),
+        groups=group_regions(recipe, engines.scorers, engines.square, rules),
         aligners={c: open_alignment(spec) for c, spec in recipe.alignment.items()},
         baseline=rules[recipe.baseline] if recipe.baseline else None,
         shadow=Shadow(_open(_alone(recipe.shadow), backends, threads, stack))
         if recipe.shadow
         else None,
-        engine="-".join(digests),
-        backend=backend,
-        challenges=tuple(challenges),
+        engine=engines.digest,
+        backend=engines.backend,
+        challenges=tuple(
+            (engines.scorers[name], crop)
+            for name, pair in engines.challenges.items()
+            for crop in pair
+        ),
         codes=open_codes(recipe),
+        namings=open_namings(recipe, engines),
     )
 
 
 def _alone(path: Path) -> Recipe:
     """A recipe beside which nothing watches."""
     return load_recipe(path).model_copy(update={"shadow": None, "baseline": None})
-
-
-def _same_engine(recipe: Recipe, name: str, digest: str) -> None:
-    if recipe.calibration is None:
-        return
-    calibrated = recipe.calibration.engines.get(name)
-    if calibrated != digest:
-        known = f"with {calibrated[:16]}" if calibrated else "without engine of that name"
-        raise EngineRefused(
-            f"engine '{name}' has digest {digest[:16]}, but recipe '{recipe.product}' was calibrated "
-            f"{known}; run 'edge-inspector calibrate' again"
-        )
-
-
-def _same_rules(recipe: Recipe) -> None:
-    known = recipe.calibration.rules if recipe.calibration else {}
-    for name, calibrated in known.items():
-        digest = rules_digest(recipe.rules[name]) if name in recipe.rules else "gone"
-        if digest != calibrated:
-            raise EngineRefused(
-                f"rules '{name}' have digest {digest[:16]}, but recipe '{recipe.product}' was "
-                f"calibrated with {calibrated[:16]}; run 'edge-inspector calibrate' again"
-            )
-
-
-def _whole(pixels: Pixels) -> Crop:
-    height, width = pixels.shape[:2]
-    return Crop(Roi("challenge", "main", (0, 0, width, height)), pixels, (0, 0, width, height))

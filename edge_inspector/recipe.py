@@ -42,6 +42,9 @@ class Region(Document):
 
     With both, `fuse` says when the region fails: where either kind of evidence says so, or where
     both do. A region with `code` is read, not judged: its text is the unit's serial.
+
+    A `classifier`, an engine as well, names the defect where the region's engine rejects it. With
+    `classify = "always"` it also says what it sees in regions that pass, which changes no outcome.
     """
 
     name: NameStr
@@ -51,6 +54,8 @@ class Region(Document):
     engine: str | None = None
     rules: str | None = None
     fuse: Fuse = "either"
+    classifier: str | None = None
+    classify: Literal["rejected", "always"] = "rejected"
     code: Symbology | None = None
     unreadable: Literal["uninspected", "unnamed"] = "uninspected"
     """What becomes of a unit whose code cannot be read: not passed, or judged without a serial."""
@@ -68,6 +73,17 @@ class Region(Document):
             raise ValueError(f"region '{self.name}' with 'code' takes no 'grid' and no 'ignore'")
         if self.fuse == "both" and (self.engine is None or self.rules is None):
             raise ValueError(f"region '{self.name}': fuse = \"both\" needs 'engine' and 'rules'")
+        return self
+
+    @model_validator(mode="after")
+    def _has_something_to_name(self) -> Region:
+        if self.classifier is not None and self.engine is None:
+            raise ValueError(
+                f"region '{self.name}': 'classifier' names what an engine rejects, so it needs "
+                "'engine'; rules name what they find themselves"
+            )
+        if self.classifier is None and self.classify == "always":
+            raise ValueError(f"region '{self.name}': classify = \"always\" needs 'classifier'")
         return self
 
 
@@ -226,6 +242,10 @@ def _check_names(recipe: Recipe, path: Path, text: str) -> None:
             problem = f"two regions are named '{region.name}'"
         elif region.engine is not None and region.engine not in recipe.engines:
             problem = _absent(f"region '{region.name}'", "engine", region.engine, recipe.engines)
+        elif region.classifier is not None and region.classifier not in recipe.engines:
+            problem = _absent(
+                f"region '{region.name}'", "engine", region.classifier, recipe.engines
+            )
         elif region.rules is not None and region.rules not in recipe.rules:
             problem = _absent(f"region '{region.name}'", "rules", region.rules, recipe.rules)
         if problem is not None:

@@ -141,7 +141,8 @@ class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
     What was found in one region; `score` is normalised, so thresholds compare across regions.
 
     Where an engine and rules judge the region together, `engine_score` and `rules_score` are what
-    each of them found, and `score` is that of the one that counted.
+    each of them found, and `score` is that of the one that counted. `probability` is that of
+    `defect_class`, where a classifier gave one.
     """
 
     name: str
@@ -156,14 +157,16 @@ class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
     """What tools measured where the region failed, in words, with the limit in force."""
     engine_score: float | None = None
     rules_score: float | None = None
+    probability: float | None = None
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """
     The answer for one frame; a unit's verdict is made of the inspections of its frames.
 
-    `stages_us` holds decode, cut, infer, decide and, where there is one, read (codes) and baseline;
-    `serial` is the text of the unit's code.
+    `stages_us` holds decode, cut, infer, decide and, where there is one, read (codes), classify and
+    baseline; `serial` is the text of the unit's code. `degraded` names the steps left out:
+    "classifier" where there was no time for it, "classifier fault" where its answer was of no use.
     """
 
     outcome: Outcome

@@ -74,7 +74,8 @@ class Score:
     The evidence for one crop: higher is worse.
 
     `anomaly_map` is uint8 of any size and covers the crop; `box` is the most suspicious place in
-    crop px; `defect_class` and `probability` are set by what can name a defect, else None.
+    crop px; `defect_class`, `probability` and `class_map` (uint8, what of the crop speaks for the
+    class) are set by what can name a defect, else None.
     `detail` says in words what was found; `findings` are those of tools, the one first that
     explains most.
     """
@@ -86,6 +87,7 @@ class Score:
     probability: float | None = None
     detail: str = ""
     findings: tuple[Finding, ...] = ()
+    class_map: Pixels | None = None
 
 
 EvidenceKind = Literal["engine", "tools", "rules"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from edge_inspector.recipe import Calibration, Fuse, Scale
 from edge_inspector.records import (
@@ -31,13 +32,19 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was found in one region: its raw score, and the suspicious place in frame px."""
+    """
+    What was found in one region: its raw score, and the suspicious place in frame px.
+
+    With `naming` its class is a classifier's, which counts where the region passes as well; or
+    the classifier was left out, so that not even `unknown` can be said.
+    """
 
     region: str
     score: Score
     box: Box | None
     kind: EvidenceKind = "engine"
     fuse: Fuse = "either"
+    naming: Literal["", "named", "left out"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,27 +150,40 @@ def _fuse(parts: Sequence[_Judged]) -> tuple[RegionVerdict, _Judged]:
     failed = decisive.spoke
     speakers = [part for part in ordered if part.spoke] if failed else []
     worded = next((part for part in speakers if part.found.score.detail), decisive)
-    named = [part.found.score.defect_class for part in speakers if part.found.score.defect_class]
+    defect_class, probability = _named(
+        [part.found for part in (speakers if failed else parts)], failed
+    )
     by_kind = {p.found.kind == "engine": round(p.score, 4) for p in parts if len(parts) > 1}
     region = RegionVerdict(
         name=decisive.found.region,
         outcome=Outcome.FAIL if failed else Outcome.PASS,
         score=round(decisive.score, 4),
-        defect_class=[*named, UNKNOWN][0] if failed else None,
+        defect_class=defect_class,
         box=worded.found.box if failed else None,
         spoke="+".join(part.found.kind for part in speakers),
         detail=worded.found.score.detail if failed else "",
         engine_score=by_kind.get(True),
         rules_score=by_kind.get(False),
+        probability=probability,
     )
     return region, decisive
+
+
+def _named(heard: Sequence[Evidence], failed: bool) -> tuple[str | None, float | None]:
+    """The defect class and its probability; of a region that passed only what a classifier says."""
+    for found in heard:
+        if found.score.defect_class and (failed or found.naming == "named"):
+            probability = found.score.probability
+            return found.score.defect_class, None if probability is None else round(probability, 4)
+    left_out = any(found.naming == "left out" for found in heard)
+    return (UNKNOWN if failed and not left_out else None), None
 
 
 def _unite(judged: Sequence[tuple[RegionVerdict, _Judged]]) -> Inspection:
     region, decisive = max(judged, key=lambda one: one[1].weight)
     return Inspection(
         outcome=region.outcome,
-        defect_class=region.defect_class,
+        defect_class=None if region.outcome is Outcome.PASS else region.defect_class,
         anomaly_score=region.score,
         threshold=decisive.limit,
         detail="" if region.outcome is Outcome.PASS else _sentence(region),
@@ -176,7 +196,8 @@ def _sentence(region: RegionVerdict) -> str:
     size = f", {region.box[2]} x {region.box[3]} px" if region.box else ""
     what = f"{region.name} {region.detail}"
     if not region.detail:
-        what = f"{region.defect_class} in '{region.name}'"
+        sure = "" if region.probability is None else f" (probability {region.probability:.3g})"
+        what = f"{region.defect_class or 'defect'}{sure} in '{region.name}'"
     both = ""
     if region.engine_score is not None:
         both = f" (engine {region.engine_score:g}, rules {region.rules_score:g})"

@@ -170,7 +170,7 @@ def inspect_slot(inspector: Inspector, slots: Slots, job: Job, max_pixels: int) 
     except Uninspectable as reason:
         return Seen(uninspected(Reason(reason.reason), reason.detail))
     decoded = clock.now_ns()
-    seen = inspector.look(frame)
+    seen = inspector.look(frame, job.deadline_ns)
     inspection = inspector.watch(frame, seen.inspection, job.deadline_ns)
     if xxhash.xxh3_64_intdigest(slots.view(head.slot, head.size).data) != head.digest:
         return Seen(uninspected(Reason.BAD_INPUT, "the pixels are not those that arrived"))

@@ -25,6 +25,7 @@ class RegionNote(msgspec.Struct, frozen=True):
     detail: str = ""
     engine_score: float | None = None
     rules_score: float | None = None
+    probability: float | None = None
 
 
 class VerdictNote(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ def committed(vseq=12, **keys):
                 "blob 7 missing",
                 1.5,
                 4.5,
+                0.875,
             ),
         ),
         "baseline": Baseline(Outcome.PASS, score=0.5),
@@ -71,6 +72,7 @@ def test_the_json_has_the_keys_of_the_protocol():
             "detail": "blob 7 missing",
             "engine_score": 1.5,
             "rules_score": 4.5,
+            "probability": 0.875,
         }
     ]
     assert (said["latency_us"], said["deadline_met"]) == (12_000, True)
