@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack
@@ -15,16 +12,11 @@ import msgspec
 import pytest
 import zmq
 
-from edge_inspector import channel, clock, gauge
+from edge_inspector import clock, gauge
 from edge_inspector.channel import (
-    Acked,
-    Alive,
     DeliveryConfig,
     Failed,
-    Pulse,
     Ready,
-    Row,
-    Stop,
 )
 from edge_inspector.delivery.consumers import Consumers
 from edge_inspector.delivery.door import Door
@@ -38,6 +30,7 @@ from edge_inspector.wire import assured
 from edge_inspector.wire.assured import Ack, Heartbeat, Subscribe
 from edge_inspector.wire.codes import Flag, Type
 from edge_inspector.wire.header import Header
+from tests.core_side import LogSide
 
 MS = clock.NS_PER_MS
 HISTORICAL, REPLAY = Flag.HISTORICAL, Flag.REPLAY
@@ -100,90 +93,22 @@ class Store:
             threading.Event().wait(0.005)
 
 
-class Core:
+class Core(LogSide):
     """Core's side of the line to one delivery process."""
+
+    peaceful = (0, -signal.SIGKILL, -signal.SIGABRT)
 
     def __init__(
         self, written, endpoint, env=(), command=("-m", "edge_inspector.delivery"), **config
     ):
-        self.store = written
         self.endpoint = endpoint
-        self.counters: Counter[str] = Counter()
-        self.acked = []
-        self.toggle = False
         values = {"station": "st1", "endpoint": endpoint, "store": str(written.folder), **config}
-        self.line, theirs = channel.pair()
         gauge_fd = gauge.create()
         self.gauge = Gauge(gauge_fd, writable=True)
-        with theirs:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, *command),
-                    *("--channel-fd", str(theirs.fileno())),
-                    *("--gauge-fd", str(gauge_fd)),
-                    *("--config", msgspec.json.encode(DeliveryConfig(**values)).decode()),
-                ],
-                pass_fds=(theirs.fileno(), gauge_fd),
-                env={**os.environ, **dict(env)},
-            )
+        text = msgspec.json.encode(DeliveryConfig(**values)).decode()
+        super().__init__(written, command, text, env, gauge=gauge_fd)
         os.close(gauge_fd)
         self.started = self.message(Ready, Failed)
-
-    def commit(self, count=1, **fields):
-        """Commit, and say so as core does."""
-        rows = self.store.commit(count, **fields)
-        for row in rows:
-            self.line.send(Row(row.vseq, row.body, row.chain))
-        return rows
-
-    def pulse(self, state="ready"):
-        self.toggle = not self.toggle
-        outbox = self.store.outbox
-        self.line.send(Pulse(outbox.head(), outbox.oldest(), state, self.toggle))
-
-    def message(self, *kinds, timeout_s=10.0):
-        """The next message of these kinds, None when it is gone; counters are added up."""
-        give_up_ns = clock.now_ns() + timeout_s * 1e9
-        while True:
-            left_s = max(0, give_up_ns - clock.now_ns()) / 1e9
-            if not select.select([self.line.fileno()], [], [], left_s)[0]:
-                raise TimeoutError(f"no {kinds} within {timeout_s} s")
-            message = self.line.receive()
-            if isinstance(message, Alive):
-                self.counters.update(message.counters)
-            elif isinstance(message, Acked):
-                self.acked.append((message.consumer, message.upto))
-                self.store.outbox.acked(message.consumer, message.upto)
-            if message is None or isinstance(message, kinds):
-                return message
-
-    def until_counted(self, name, count=1, timeout_s=5.0):
-        give_up_ns = clock.now_ns() + timeout_s * 1e9
-        while self.counters[name] < count and clock.now_ns() < give_up_ns:
-            self.message(Alive)
-        return self.counters[name]
-
-    def until_acked(self, consumer, upto):
-        while (consumer, upto) not in self.acked:
-            self.message(Acked)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        self.line.send(Stop())
-
-    def close(self):
-        self.stop()
-        try:
-            status = self.process.wait(5)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.line.close()
-        expected = (0, -signal.SIGKILL, -signal.SIGABRT)
-        assert status in (expected if isinstance(self.started, Ready) else (1,))
 
 
 class Controller:

@@ -77,7 +77,7 @@ def test_the_next_result_is_shown_after_the_ack_and_the_cursor_follows(core, plc
         plc.write(Held.ACK, number)
     block = plc.until(lambda block: not Status(block[1]) & Status.RESULT_VALID)
     assert (block[4], block[6], block[7]) == (5, 0, 0), "what was acknowledged is not shown"
-    core.until_acked(5)
+    core.until_acked(core.consumer, 5)
 
 
 def test_a_plc_may_write_its_whole_block_in_each_cycle(core, plc):
@@ -207,7 +207,7 @@ def test_after_a_restart_the_next_result_is_the_one_that_was_not_acknowledged(
     plc = connect(core.port)
     plc.until(lambda block: block[4] == 1)
     plc.write(Held.ACK, 1)
-    core.until_acked(1)
+    core.until_acked(core.consumer, 1)
     core.kill()
     core = start_gateway()
     assert connect(core.port).until(lambda block: block[4])[4] == counter_of(2)
@@ -219,8 +219,8 @@ def test_what_core_could_not_say_is_read_from_the_log(core, plc, store):
     for number in range(1, 5):
         plc.until(lambda block, number=number: block[4] == number)
         plc.write(Held.ACK, number)
-    core.until_acked(4)
-    assert 4 in core.acked
+    core.until_acked(core.consumer, 4)
+    assert (core.consumer, 4) in core.acked
 
 
 def test_a_plc_that_writes_nonsense_is_told_so_and_nothing_happens(core, plc):
@@ -328,8 +328,8 @@ def test_what_was_too_old_when_the_gateway_started_is_history(start_gateway, con
     assert plc.until(lambda block: block[4])[4] == 4
     assert core.until_counted("modbus_historical", 3) == 3
     plc.write(Held.ACK, 4)
-    core.until_acked(4)
-    assert 4 in core.acked
+    core.until_acked(core.consumer, 4)
+    assert (core.consumer, 4) in core.acked
 
 
 def frames(chance):

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 import socket
-import subprocess
-import sys
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,24 +11,24 @@ import pytest
 import zmq
 
 from edge_inspector import channel, clock, slots
-from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Pulse, Ready, Stop
+from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Pulse, Ready
 from edge_inspector.ingest import IngestConfig
 from edge_inspector.records import Outcome
 from edge_inspector.slots import Slots
 from edge_inspector.wire.codes import CODES
 from edge_inspector.wire.pixels import to_array
+from tests.core_side import CoreSide
 from tests.ingest.peer import Peer
 
 SLOT_BYTES = 1024 * 1024
 
 
-class Core:
+class Core(CoreSide):
     """Core's side of the line to one ingest process."""
 
     def __init__(self, sources, *, slots_granted=8, slot_bytes=SLOT_BYTES, **config):
         self.fd = slots.create(max(slots_granted, 1), slot_bytes)
         self.slots = Slots(self.fd, slot_bytes, writable=False)
-        self.counters: Counter[str] = Counter()
         self.alive_ns = []
         self.early = []
         values = {
@@ -46,17 +41,12 @@ class Core:
             "max_pixels": 4_000_000,
             **config,
         }
-        self.line, theirs = channel.pair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "edge_inspector.ingest"),
-                    *("--channel-fd", str(theirs.fileno()), "--slots-fd", str(self.fd)),
-                    *("--config", IngestConfig(**values).encode()),
-                ],
-                pass_fds=(theirs.fileno(), self.fd),
-                env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "4000000"},
-            )
+        super().__init__(
+            ("-m", "edge_inspector.ingest"),
+            IngestConfig(**values).encode(),
+            {"OPENCV_IO_MAX_IMAGE_PIXELS": "4000000"},
+            slots=self.fd,
+        )
         self.granted = slots_granted
 
     def start(self):
@@ -66,19 +56,9 @@ class Core:
             self.line.send(Grant(tuple(range(self.granted))))
         return self
 
-    def message(self, *kinds, timeout_s=10.0):
-        """The next message of these kinds; counters are added up on the way."""
-        give_up_ns = clock.now_ns() + timeout_s * 1e9
-        while True:
-            left_s = max(0, give_up_ns - clock.now_ns()) / 1e9
-            if not select.select([self.line.fileno()], [], [], left_s)[0]:
-                raise TimeoutError(f"no {kinds} within {timeout_s} s")
-            message = self.line.receive()
-            if isinstance(message, Alive):
-                self.counters.update(message.counters)
-                self.alive_ns.append(clock.now_ns())
-            if message is None or isinstance(message, kinds):
-                return message
+    def take(self, message):
+        if isinstance(message, Alive):
+            self.alive_ns.append(clock.now_ns())
 
     def frame(self, *, keep=False, timeout_s=10.0):
         """The next head; its slot is granted again at once unless the test keeps it."""
@@ -114,12 +94,6 @@ class Core:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def until_counted(self, name, count=1, timeout_s=5.0):
-        give_up_ns = clock.now_ns() + timeout_s * 1e9
-        while self.counters[name] < count and clock.now_ns() < give_up_ns:
-            self.message(Alive)
-        return self.counters[name]
-
     def hang_up(self):
         """As if core had died."""
         self.line.close()
@@ -127,17 +101,11 @@ class Core:
         other.close()
 
     def close(self):
-        self.line.send(Stop())
         try:
-            status = self.process.wait(5)
+            super().close()
         finally:
-            self.process.kill()
-            self.process.wait()
-            self.line.close()
             self.slots.close()
             os.close(self.fd)
-        expected = (0, -signal.SIGKILL) if isinstance(self.started, Ready) else (1,)
-        assert status in expected
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
 """The incumbent's verdicts from Modbus registers, with the test in core's place."""
 
-import select
-import subprocess
-import sys
-
 import pytest
 
-from edge_inspector import channel, clock
-from edge_inspector.channel import Alive, IncumbentSaid, Ready, Remark, Row, Stop
+from edge_inspector.channel import Alive, IncumbentSaid, Ready, Remark, Row
 from edge_inspector.observe.poller import Readings
 from edge_inspector.records import Baseline, Outcome
 from edge_inspector.settings import Incumbent
+from tests.core_side import CoreSide
 from tests.observe.registers import Controller
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
@@ -23,51 +19,30 @@ def controller():
     served.close()
 
 
-class Core:
+class Core(CoreSide):
     """Core's side of the line to one poller."""
+
+    peaceful = (0,)
 
     def __init__(self, port, **changes):
         asked = {"host": "127.0.0.1", "port": port, "trigger": 0, "outcome": 2, "poll_ms": 5}
-        self.counters = {}
-        self.line, theirs = channel.pair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "edge_inspector.observe.poller"),
-                    *("--channel-fd", str(theirs.fileno())),
-                    *("--config", Incumbent(**(asked | changes)).model_dump_json()),
-                ],
-                pass_fds=(theirs.fileno(),),
-            )
-        assert isinstance(self.next(Ready), Ready)
+        config = Incumbent(**(asked | changes)).model_dump_json()
+        super().__init__(("-m", "edge_inspector.observe.poller"), config)
+        self.started = self.message(Ready)
 
     def next(self, kind, seconds=10.0):
-        give_up_ns = clock.now_ns() + int(seconds * 1e9)
-        while (left_s := (give_up_ns - clock.now_ns()) / 1e9) > 0:
-            if not select.select([self.line.fileno()], [], [], left_s)[0]:
-                break
-            message = self.line.receive()
-            assert message is not None, "the poller is gone"
-            if isinstance(message, Alive):
-                for name, count in message.counters.items():
-                    self.counters[name] = self.counters.get(name, 0) + count
-            if isinstance(message, kind):
-                return message
-        return None
+        """The next of its kind, None when none comes in time."""
+        try:
+            found = self.message(kind, timeout_s=seconds)
+        except TimeoutError:
+            return None
+        assert found is not None, "the poller is gone"
+        return found
 
     def until_polled(self, controller, times=3):
         asked = controller.asked
         while controller.asked < asked + times:
             self.next(Alive, 1)
-
-    def close(self):
-        self.line.send(Stop())
-        try:
-            assert self.process.wait(5) == 0
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.line.close()
 
 
 @pytest.fixture
