@@ -23,7 +23,7 @@ from edge_inspector import clock
 from edge_inspector.errors import StoreFault
 from edge_inspector.outbox import Log
 from edge_inspector.outbox.log import connect, fault
-from edge_inspector.records import Committed, Outcome, Reason
+from edge_inspector.records import UNNAMED, Committed, Outcome, Reason
 
 NAME = "lots.db"
 SCHEMA = """
@@ -214,7 +214,7 @@ def _key(facts: _Facts, began: list[tuple[int, str]]) -> tuple[str, str, str]:
     zero_ns = facts.settled_utc_ns - facts.latency_us * clock.NS_PER_US
     place = bisect.bisect_right(began, zero_ns, key=lambda one: one[0])
     lot = facts.lot or (began[place - 1][1] if place else "")
-    kind = facts.reason.value if facts.reason else facts.defect_class or "unknown"
+    kind = facts.reason.value if facts.reason else facts.defect_class or UNNAMED
     return lot, facts.outcome.value, "" if facts.outcome is Outcome.PASS else kind
 
 

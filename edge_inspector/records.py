@@ -20,6 +20,10 @@ from edge_inspector.records_crops import Roi as Roi
 from edge_inspector.records_crops import Score as Score
 
 
+UNNAMED = "unnamed"
+"""Stands for the class of a defect that nobody had the time to name."""
+
+
 class Outcome(str, enum.Enum):
     """The one answer per unit; only `pass` lets a unit through."""
 

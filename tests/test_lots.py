@@ -145,9 +145,9 @@ def test_a_log_that_begins_anew_is_counted_too(tmp_path, line):
     assert sum(lot.units for lot in line.book.lots()) == 4
 
 
-def test_a_class_that_is_not_named_is_unknown(line):
-    line.judged((Outcome.FAIL, None, None))
-    assert line.count()[""].failed == {"unknown": 1}
+def test_a_defect_without_a_class_is_unnamed_which_is_not_unknown(line):
+    line.judged((Outcome.FAIL, None, None), (Outcome.FAIL, None, "unknown"))
+    assert line.count()[""].failed == {"unnamed": 1, "unknown": 1}
 
 
 def test_a_running_station_counts_by_itself_and_the_rest_when_it_stops(line):

@@ -22,7 +22,9 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     """Arguments of `inspect`."""
     parser.add_argument("target", type=Path, help="recipe.toml or an engine's folder")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    parser.add_argument("--pictures", type=Path, help="folder for crops with their anomaly maps")
+    parser.add_argument(
+        "--pictures", type=Path, help="folder for crops with their anomaly and class maps"
+    )
     parser.add_argument("--json", action="store_true", help="one object a line")
 
 
@@ -82,22 +84,31 @@ def _facts(path: Path, head: FrameHead, seen: Seen, inspector: Inspector) -> dic
         "anomaly_score": inspection.anomaly_score,
         "threshold": inspection.threshold,
         "regions": [
-            {"name": crop.roi.name, "raw_score": score.anomaly_score, "box": score.box}
+            {
+                "name": crop.roi.name,
+                "raw_score": score.anomaly_score,
+                "box": score.box,
+                "defect_class": score.defect_class,
+                "probability": score.probability,
+            }
             for crop, score in zip(seen.crops, seen.scores, strict=True)
         ],
+        "degraded": inspection.degraded,
         "stages_us": inspection.stages_us,
     }
 
 
 def _line(facts: dict[str, Any]) -> str:
-    worst = max((region["raw_score"] for region in facts["regions"]), default=float("nan"))
-    return f"{facts['image']}: {facts['outcome']}, raw score {worst:.4g} {facts['detail']}".rstrip()
+    regions = facts["regions"]
+    worst = max(regions, key=lambda region: region["raw_score"], default=None)
+    raw = "raw score nan" if worst is None else f"raw score {worst['raw_score']:.4g}"
+    if worst is not None and worst["probability"] is not None:
+        raw += f", {worst['defect_class']} (probability {worst['probability']:.3g})"
+    return f"{facts['image']}: {facts['outcome']}, {raw} {facts['detail']}".rstrip()
 
 
 def _draw(folder: Path, path: Path, head: FrameHead, seen: Seen) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for crop, score in zip(seen.crops, seen.scores, strict=True):
-        picture = draw_reject(
-            crop.pixels, score.anomaly_map, score.box, caption(head, seen.inspection)
-        )
+        picture = draw_reject(crop.pixels, score, caption(head, seen.inspection))
         cv2.imwrite(str(folder / f"{path.stem}-{crop.roi.name}.png"), picture)

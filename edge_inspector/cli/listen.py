@@ -17,7 +17,7 @@ import msgspec
 from edge_inspector import clock
 from edge_inspector.client import Delivered, Listener, VerdictConsumer
 from edge_inspector.errors import Misuse
-from edge_inspector.records import Outcome
+from edge_inspector.records import UNNAMED, Outcome
 from edge_inspector.wire.telemetry import VerdictNote
 
 
@@ -119,7 +119,7 @@ def sentence(verdict: VerdictNote) -> str:
     """One verdict for a person."""
     what = verdict.outcome.value
     if verdict.outcome is Outcome.FAIL:
-        what += f"({verdict.defect_class or 'unknown'})"
+        what += f"({verdict.defect_class or UNNAMED})"
     elif verdict.reason is not None:
         what += f"({verdict.reason.value})"
     score = "" if verdict.anomaly_score is None else f" score {verdict.anomaly_score:.3g}"

@@ -12,7 +12,14 @@ from edge_inspector import clock
 from edge_inspector.errors import Misuse
 from edge_inspector.logs import printable
 from edge_inspector.outbox import Log
-from edge_inspector.page.rejects import name_of, outcome_of, place_text, rejects_page, size_text
+from edge_inspector.page.rejects import (
+    class_text,
+    name_of,
+    outcome_of,
+    place_text,
+    rejects_page,
+    size_text,
+)
 from edge_inspector.recipe import load_recipe
 from edge_inspector.settings import load_settings
 from edge_inspector.studies.rejects import Reject, Rejects, find_rejects
@@ -73,7 +80,7 @@ def _show(found: Rejects, page: Path | None) -> None:
         print(printable(f"{when}  {name_of(reject)}  {outcome_of(reject)}  {detail}".rstrip()))
         for place in reject.places:
             where = f"{place_text(place)}  {size_text(place)}".strip()
-            print(printable(f"    {place.region}: {place.defect_class}  {where}".rstrip()))
+            print(printable(f"    {place.region}: {class_text(place)}  {where}".rstrip()))
         for picture in reject.pictures:
             print(f"    {picture}")
     causes = ", ".join(f"{cause} {count}" for cause, count in found.causes)
@@ -94,7 +101,7 @@ def _facts(found: Rejects) -> dict[str, Any]:
 
 def _reject(reject: Reject) -> dict[str, Any]:
     verdict = reject.verdict
-    names = "vseq unit_key unit_id trigger_id serial outcome reason defect_class detail"
+    names = "vseq unit_key unit_id trigger_id serial outcome reason defect_class degraded detail"
     numbers = "anomaly_score threshold latency_us deadline_met recipe recipe_version engine"
     return {
         **{name: getattr(verdict, name) for name in (names + " " + numbers).split()},

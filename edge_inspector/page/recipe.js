@@ -59,6 +59,7 @@ function setEvidence(region, id, value) {
   if (!region.engine || !region.rules) delete region.fuse;
   if (id === "code" && value) for (const key of ["engine", "rules", "fuse", "grid", "ignore"]) delete region[key];
   if (id !== "code" && value) for (const key of ["code", "unreadable"]) delete region[key];
+  if (!region.engine) for (const key of ["classifier", "classify"]) delete region[key];
 }
 
 /* Drawing. */

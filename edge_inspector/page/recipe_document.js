@@ -28,7 +28,7 @@ function table(entries) {
 }
 
 function engines() {
-  const used = new Set(state.regions.map((region) => region.engine).filter(Boolean));
+  const used = new Set(state.regions.flatMap((region) => [region.engine, region.classifier]).filter(Boolean));
   return Object.fromEntries([...used].map((name) => [name, state.engines[name] ?? `engines/${name}/1`]));
 }
 

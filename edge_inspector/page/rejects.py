@@ -38,9 +38,11 @@ def _reject(reject: Reject) -> str:
     if reject.places:
         rows = [_row(place) for place in reject.places]
         lines.append(table(HEADINGS, rows))
-    lines += [picture(path, f"{name_of(reject)}: crop and map") for path in reject.pictures]
+    lines += [picture(path, f"{name_of(reject)}: crop and maps") for path in reject.pictures]
     if not reject.pictures:
         lines.append(tag("p", "no picture was kept", "dim"))
+    if verdict.degraded:
+        lines.append(tag("p", f"left out: {', '.join(verdict.degraded)}", "odd"))
     facts = (
         f"verdict {verdict.vseq}, {clock.utc_text(verdict.settled_utc_ns)}, recipe "
         f"{verdict.recipe} version {verdict.recipe_version}, {verdict.latency_us / 1000:.1f} ms"
@@ -64,6 +66,12 @@ def outcome_of(reject: Reject) -> str:
     if verdict.anomaly_score is not None and verdict.threshold is not None:
         text += f", score {verdict.anomaly_score:.3g} against {verdict.threshold:.3g}"
     return text
+
+
+def class_text(place: Place) -> str:
+    """The defect class, with its probability where a classifier named it."""
+    sure = "" if place.probability is None else f" (probability {place.probability:.3g})"
+    return f"{place.defect_class}{sure}"
 
 
 def place_text(place: Place) -> str:
@@ -91,4 +99,4 @@ def _row(place: Place) -> tuple[object, ...]:
     region = f"{place.camera}: {place.region}" if place.camera != "main" else place.region
     score = round(place.score, 3)
     where = (place_text(place), size_text(place))
-    return region, place.defect_class, *where, score, threshold, place.spoke, place.detail
+    return region, class_text(place), *where, score, threshold, place.spoke, place.detail

@@ -1,6 +1,8 @@
 """
 Pictures of rejects: crop, anomaly map laid over it, and the reason; with a JSON file beside each.
 
+A class map comes with them where a classifier named the defect.
+
 In observe mode also of units that passed and that the incumbent, at once or a little later, failed.
 
 Copied by the worker, which has the pixels, before it gives their slot back; written by a thread. The queue is bounded;
@@ -21,7 +23,7 @@ import msgspec
 import numpy as np
 
 from edge_inspector import clock
-from edge_inspector.records import Box, Crop, FrameHead, Inspection, Outcome, Pixels, Score
+from edge_inspector.records import Crop, FrameHead, Inspection, Outcome, Pixels, Score
 
 QUEUE = 64
 HELD = 256
@@ -120,7 +122,7 @@ class RejectArchive:
 
     def _write(self, head: FrameHead, inspection: Inspection, crop: Crop, score: Score) -> None:
         stem = f"{clock.utc_ns() // 1000}-{_safe(head.unit_key)}-{_safe(crop.roi.name)}"
-        picture = draw_reject(crop.pixels, score.anomaly_map, score.box, caption(head, inspection))
+        picture = draw_reject(crop.pixels, score, caption(head, inspection))
         png = bytes(cv2.imencode(".png", picture)[1])
         facts = msgspec.json.format(
             msgspec.json.encode({"head": head, "inspection": inspection}), indent=1
@@ -155,14 +157,15 @@ def _worst(
     worst = max(range(len(crops)), key=weight)
     crop = crops[worst]
     own = Crop(crop.roi, crop.pixels.copy(), crop.frame_box)
-    seen = scores[worst].anomaly_map
-    score = replace(scores[worst], anomaly_map=None if seen is None else seen.copy())
-    return head, inspection, own, score
+    score = scores[worst]
+    maps = (None if seen is None else seen.copy() for seen in (score.anomaly_map, score.class_map))
+    return head, inspection, own, replace(score, anomaly_map=next(maps), class_map=next(maps))
 
 
 def _bytes(picture: Picture) -> int:
     _, _, crop, score = picture
-    return crop.pixels.nbytes + (0 if score.anomaly_map is None else score.anomaly_map.nbytes)
+    maps = [seen.nbytes for seen in (score.anomaly_map, score.class_map) if seen is not None]
+    return crop.pixels.nbytes + sum(maps)
 
 
 def caption(head: FrameHead, inspection: Inspection) -> tuple[str, str]:
@@ -175,22 +178,25 @@ def caption(head: FrameHead, inspection: Inspection) -> tuple[str, str]:
     return first, inspection.detail
 
 
-def draw_reject(
-    pixels: Pixels, anomaly_map: Pixels | None, box: Box | None, text: tuple[str, str]
-) -> Pixels:
-    """Crop, and crop under its map with the place boxed, side by side over a caption; BGR uint8."""
+def draw_reject(pixels: Pixels, score: Score, text: tuple[str, str]) -> Pixels:
+    """
+    Crop, and crop under its map with the place boxed, side by side over a caption; BGR uint8.
+
+    Where a classifier named the defect, the crop under the class map stands behind them.
+    """
     height, width = pixels.shape[:2]
     factor = max(1, SHOWN_PX // max(height, width))
     size = (width * factor, height * factor)
-    left = _bgr(np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST), np.uint8))
-    right = left.copy()
-    if anomaly_map is not None:
-        heat = cv2.applyColorMap(cv2.resize(anomaly_map, size), cv2.COLORMAP_JET)
-        right = np.asarray(cv2.addWeighted(right, 0.55, heat, 0.45, 0), np.uint8)
-    if box is not None:
-        x, y, w, h = (value * factor for value in box)
-        cv2.rectangle(right, (x - 3, y - 3), (x + w + 3, y + h + 3), (255, 255, 255), 1)
-    body = np.hstack([left, np.full((left.shape[0], 4, 3), 60, np.uint8), right])
+    plain = _bgr(np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST), np.uint8))
+    marked = _under(plain, score.anomaly_map)
+    if score.box is not None:
+        x, y, w, h = (value * factor for value in score.box)
+        cv2.rectangle(marked, (x - 3, y - 3), (x + w + 3, y + h + 3), (255, 255, 255), 1)
+    gap = np.full((plain.shape[0], 4, 3), 60, np.uint8)
+    views = [plain, gap, marked]
+    if score.class_map is not None:
+        views += [gap, _under(plain, score.class_map)]
+    body = np.hstack(views)
     strip = np.full((CAPTION_PX, body.shape[1], 3), 20, np.uint8)
     for row, line in enumerate(text):
         place = (4, 13 + 15 * row)
@@ -198,6 +204,15 @@ def draw_reject(
             strip, line[:90], place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (230, 230, 230), 1, cv2.LINE_AA
         )
     return np.vstack([body, strip]).astype(np.uint8)
+
+
+def _under(pixels: Pixels, seen: Pixels | None) -> Pixels:
+    """The crop with a map laid over it."""
+    if seen is None:
+        return pixels.copy()
+    size = (pixels.shape[1], pixels.shape[0])
+    heat = cv2.applyColorMap(cv2.resize(seen, size), cv2.COLORMAP_JET)
+    return np.asarray(cv2.addWeighted(pixels, 0.55, heat, 0.45, 0), np.uint8)
 
 
 def _bgr(pixels: Pixels) -> Pixels:

@@ -12,7 +12,7 @@ import msgspec
 from edge_inspector.crops import expand_region
 from edge_inspector.outbox import Log
 from edge_inspector.recipe import Recipe
-from edge_inspector.records import Box, FrameHead, Outcome, RegionVerdict, Verdict
+from edge_inspector.records import UNNAMED, Box, FrameHead, Outcome, RegionVerdict, Verdict
 from edge_inspector.verdict import RULES_THRESHOLD, scale_key
 
 BATCH = 500
@@ -21,11 +21,16 @@ Millimetres = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One failed region: where in the frame, x, y, width, height, and its score against its limit."""
+    """
+    One failed region: where in the frame, x, y, width, height, and its score against its limit.
+
+    `probability` is that of `defect_class`, where a classifier named it.
+    """
 
     region: str
     camera: str
     defect_class: str
+    probability: float | None
     spoke: str
     detail: str
     score: float
@@ -114,7 +119,7 @@ def newest_first(log: Log) -> Iterator[Verdict]:
 
 def cause_of(verdict: Verdict) -> str:
     """Defect class, or the reason why it was not inspected."""
-    return verdict.reason.value if verdict.reason else verdict.defect_class or "unknown"
+    return verdict.reason.value if verdict.reason else verdict.defect_class or UNNAMED
 
 
 def camera_of(recipe: Recipe) -> dict[str, str]:
@@ -133,7 +138,8 @@ def places_of(verdict: Verdict, recipe: Recipe, cameras: dict[str, str]) -> tupl
             Place(
                 region=region.name,
                 camera=camera,
-                defect_class=region.defect_class or "unknown",
+                defect_class=region.defect_class or UNNAMED,
+                probability=region.probability,
                 spoke=region.spoke,
                 detail=region.detail,
                 score=region.score,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_inspector.records import Outcome, Reason, Verdict
+from edge_inspector.records import UNNAMED, Outcome, Reason, Verdict
 
 GOOD = "good"
 
@@ -78,7 +78,7 @@ class Tally:
             return
         self.outcomes[verdict.outcome.value] += 1
         if verdict.outcome is Outcome.FAIL:
-            self.classes[verdict.defect_class or "unknown"] += 1
+            self.classes[verdict.defect_class or UNNAMED] += 1
         self.timeouts += verdict.reason is Reason.TIMEOUT
         self.latencies_ms.append((received_ns - verdict.time_zero_ns) / 1e6)
         label = self.truth.get(unit_id)

@@ -109,9 +109,13 @@ def teach(recipe: Path, recorded: Path, wish: Wish, tell: Tell, show: Show) -> T
     units = units.seen_by(seeing or units.cameras)
     _tell_draft(drafted, units, tell)
     engines = _engines(drafted, units, wish, tell, show)
-    observed = drafted.recipe.model_copy(
-        update={"engines": {engine.name: engine.folder for engine in engines}, "observe": True}
-    )
+    taught_here = {engine.name: engine.folder for engine in engines}
+    kept = {
+        region.classifier: drafted.recipe.engines[region.classifier]
+        for region in drafted.recipe.regions
+        if region.classifier is not None
+    }
+    observed = drafted.recipe.model_copy(update={"engines": kept | taught_here, "observe": True})
     observed, tools = with_tools(observed, recipe.resolve().parent / "tools", units.train, show)
     with _opened(observed, wish) as inspector:
         scored = _scored(inspector, units, wish, show)

@@ -64,5 +64,5 @@ def _worst(seen: Seen, title: str) -> tuple[float, Pixels | None]:
     drawn = [i for i in places if seen.scores[i].anomaly_map is not None] or list(places)
     worst = max(drawn, key=lambda i: by_name.get(seen.crops[i].roi.name, 0.0))
     crop, score = seen.crops[worst], seen.scores[worst]
-    picture = draw_reject(crop.pixels, score.anomaly_map, score.box, (title, crop.roi.name))
+    picture = draw_reject(crop.pixels, score, (title, crop.roi.name))
     return by_name.get(crop.roi.name, 0.0), picture

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from html.parser import HTMLParser
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import tomlkit
@@ -228,6 +229,35 @@ def test_lines_say_the_same_and_no_control_character_reaches_the_terminal(statio
     assert "\x1b" not in said
     assert "pads-r2c1: missing  x 120, y 80 px (6, 4 mm)  14 x 9 px (0.7 x 0.45 mm)" in said
     assert "4 of 5 units were not passed: missing 3, no_image 1" in said
+
+
+def test_what_a_classifier_said_is_told_with_its_probability_and_where_it_had_no_time(
+    station, report, tmp_path, capsys
+):
+    named = msgspec.structs.replace(FAILED, defect_class="scratch", probability=0.875)
+    unnamed = msgspec.structs.replace(FAILED, defect_class=None)
+    write(
+        tmp_path,
+        [
+            verdict(8, regions=(named,), defect_class="scratch"),
+            verdict(9, regions=(unnamed,), defect_class=None, degraded=("classifier",)),
+        ],
+    )
+    late, told = report("--limit", "2")["rejects"]
+    assert (late["defect_class"], late["regions"][0]["defect_class"]) == (None, "unnamed")
+    assert (late["degraded"], told["degraded"]) == (["classifier"], [])
+    assert (told["regions"][0]["defect_class"], told["regions"][0]["probability"]) == (
+        "scratch",
+        0.875,
+    )
+    assert report()["causes"] == {"missing": 2, "scratch": 1, "unnamed": 1, "no_image": 1}
+    out = tmp_path / "rejects.html"
+    assert main(["rejects", str(station), "--html", str(out), "--since", "1h"]) == 0
+    assert "pads-r2c1: scratch (probability 0.875)  x 120" in capsys.readouterr().out
+    reader = Reader()
+    reader.feed(out.read_text(encoding="utf-8"))
+    assert "scratch (probability 0.875)" in reader.text
+    assert "left out: classifier" in reader.text
 
 
 def test_a_damaged_file_or_no_folder_of_pictures_hides_no_reject(station, report):

@@ -21,7 +21,11 @@ def recipe(folder: Path) -> Recipe:
         product="U12",
         version=4,
         latency_budget_ms=100,
-        engines={"cell": folder / "engines/cell/1", "whole": folder / "engines/whole/2"},
+        engines={
+            "cell": folder / "engines/cell/1",
+            "whole": folder / "engines/whole/2",
+            "kinds": folder / "engines/kinds/1",
+        },
         rules={"balls": folder / "balls.toml"},
         alignment={"main": Outline(method="outline", size=(400, 300), margin_px=4)},
         regions=(
@@ -33,6 +37,8 @@ def recipe(folder: Path) -> Recipe:
                 engine="cell",
                 rules="balls",
                 fuse="both",
+                classifier="kinds",
+                classify="always",
                 ignore=(((100.0, 60.0), (110.0, 60.5), (100.0, 70.0)),),
             ),
         ),

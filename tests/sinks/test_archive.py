@@ -105,10 +105,33 @@ def test_a_reject_without_evidence_leaves_no_picture(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_a_classifier_named_the_defect_its_map_stands_third():
+    seen = np.zeros((16, 16), np.uint8)
+    seen[12, 12] = 255
+    score = Score(1.0, scores(1)[0].anomaly_map, class_map=seen)
+    picture = draw_reject(np.full((64, 64), 90, np.uint8), score, ("a", "b"))
+    plain, by_score, by_class = (picture[:256, at : at + 256] for at in (0, 260, 520))
+    assert picture.shape[1] == 776
+    assert np.all(plain == 90)
+    hottest = [np.unravel_index(v[:, :, 2].argmax(), v.shape[:2]) for v in (by_score, by_class)]
+    assert [(row // 16, column // 16) for row, column in hottest] == [(4, 4), (12, 12)]
+
+
+def test_the_class_map_of_a_unit_that_is_held_is_in_memory_of_its_own(tmp_path):
+    seen = np.full((16, 16), 200, np.uint8)
+    archive = RejectArchive(tmp_path, 10)
+    archive.add(HEAD, reject("x"), crops("x"), [Score(1.0, class_map=seen)])
+    seen[:] = 0
+    archive.close()
+    (picture,) = tmp_path.glob("*.png")
+    drawn = cv2.imread(str(picture))
+    assert drawn is not None
+    assert drawn[100, 620, 2] > drawn[100, 100, 2]
+
+
 def test_the_map_shows_on_the_right_half_only():
-    picture = draw_reject(
-        np.full((64, 64), 90, np.uint8), scores(1)[0].anomaly_map, None, ("a", "b")
-    )
+    score = Score(1.0, scores(1)[0].anomaly_map)
+    picture = draw_reject(np.full((64, 64), 90, np.uint8), score, ("a", "b"))
     width = picture.shape[1] // 2 - 2
     left, right = picture[:256, :width], picture[:256, -width:]
     assert np.all(left == 90)
