@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from numpy.typing import NDArray
 
@@ -20,18 +20,19 @@ SETTLE_S = 10.0
 LISTENER_MS = 30_000
 
 
+class Offered(NamedTuple):
+    """A unit at the station: pixels as `client` takes them, ids, what the old inspector said."""
+
+    pixels: NDArray[Any] | bytes
+    unit_id: str
+    trigger_id: int
+    incumbent: str | None = None
+
+
 class Line(Protocol):
     """Where the units of a simulated line go."""
 
-    def send(
-        self,
-        pixels: NDArray[Any] | bytes,
-        unit_id: str,
-        trigger_id: int,
-        *,
-        paced: bool,
-        incumbent: str | None = None,
-    ) -> None:
+    def send(self, unit: Offered, *, paced: bool) -> None:
         """One unit is at the station."""
 
     def finish(self) -> dict[str, Any]:
@@ -48,24 +49,9 @@ class PlainLine(AbstractContextManager["PlainLine"]):
             self._publisher.close()
             raise Breakage(f"nobody subscribed to {endpoint} within {LISTENER_MS} ms")
 
-    def send(
-        self,
-        pixels: NDArray[Any] | bytes,
-        unit_id: str,
-        trigger_id: int,
-        *,
-        paced: bool,
-        incumbent: str | None = None,
-    ) -> None:
+    def send(self, unit: Offered, *, paced: bool) -> None:
         """Publish it."""
-        self._publisher.send(
-            pixels,
-            unit_id=unit_id,
-            trigger_id=trigger_id,
-            camera=self._camera,
-            captured_ns=clock.utc_ns(),
-            incumbent=incumbent,
-        )
+        self._publisher.send(**unit._asdict(), camera=self._camera, captured_ns=clock.utc_ns())
 
     def finish(self) -> dict[str, Any]:
         """Nothing is known."""
@@ -96,19 +82,11 @@ class AssuredLine(AbstractContextManager["AssuredLine"]):
             )
         )
 
-    def send(
-        self,
-        pixels: NDArray[Any] | bytes,
-        unit_id: str,
-        trigger_id: int,
-        *,
-        paced: bool,
-        incumbent: str | None = None,
-    ) -> None:
+    def send(self, unit: Offered, *, paced: bool) -> None:
         """Offer it; without a rate, when there is room for it."""
         while not paced and self._source.unsettled >= MAX_UNSETTLED:
             self._source.wait_all(timeout_ms=1)
-        self._source.offer(pixels, unit_id=unit_id, trigger_id=trigger_id, incumbent=incumbent)
+        self._source.offer(**unit._asdict())
 
     def finish(self) -> dict[str, Any]:
         """Wait for the last verdicts; what the source knows from its own records."""

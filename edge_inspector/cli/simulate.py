@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from edge_inspector import clock, importer
-from edge_inspector.cli.offering import AssuredLine, Line, PlainLine
+from edge_inspector.cli.offering import AssuredLine, Line, Offered, PlainLine
 from edge_inspector.errors import Misuse
 from edge_inspector.sources.pace import Pace
 from edge_inspector.studies.played import Exposure, Picture, drawn, incumbent_said, pictures
@@ -124,7 +124,7 @@ def _play(args: argparse.Namespace, line: Line, truth: TextIO | None, shots: Ite
             row = {"unit_id": unit_id, "trigger_id": trigger_id, "label": shot.label}
             row |= {"scene": shot.name, "incumbent": said, "offered_mono_ns": clock.now_ns()}
             truth.write(json.dumps(row) + "\n")
-        line.send(shot.pixels, unit_id, trigger_id, paced=args.rate > 0, incumbent=said)
+        line.send(Offered(shot.pixels, unit_id, trigger_id, said), paced=args.rate > 0)
         sent += 1
     return sent
 

@@ -22,7 +22,10 @@ def _cases(ties: bool) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_auroc_and_average_precision_are_scikit_learn_s(ties: bool) -> None:
-    sklearn = pytest.importorskip("sklearn.metrics", reason="the reference figures")
+    sklearn = pytest.importorskip(
+        "sklearn.metrics",
+        reason="our figures are not compared with those of scikit-learn and scipy: they are missing",
+    )
     for scores, bad in _cases(ties):
         assert metrics.auroc(scores, bad) == pytest.approx(sklearn.roc_auc_score(bad, scores))
         assert metrics.average_precision(scores, bad) == pytest.approx(
@@ -32,7 +35,10 @@ def test_auroc_and_average_precision_are_scikit_learn_s(ties: bool) -> None:
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_confusion_at_best_f1_is_scikit_learn_s(ties: bool) -> None:
-    sklearn = pytest.importorskip("sklearn.metrics", reason="the reference figures")
+    sklearn = pytest.importorskip(
+        "sklearn.metrics",
+        reason="our figures are not compared with those of scikit-learn and scipy: they are missing",
+    )
     for scores, bad in _cases(ties):
         threshold = metrics.best_f1_threshold(scores, bad)
         found = metrics.confusion(scores, bad, threshold)
@@ -44,7 +50,10 @@ def test_confusion_at_best_f1_is_scikit_learn_s(ties: bool) -> None:
 
 @pytest.mark.parametrize(("events", "trials"), [(0, 1), (0, 300), (1, 300), (17, 40), (40, 40)])
 def test_bounds_are_those_of_clopper_and_pearson(events: int, trials: int) -> None:
-    stats = pytest.importorskip("scipy.stats", reason="the reference figures")
+    stats = pytest.importorskip(
+        "scipy.stats",
+        reason="our figures are not compared with those of scikit-learn and scipy: they are missing",
+    )
     low, high = metrics.interval(events, trials)
     reference = stats.binomtest(events, trials).proportion_ci(0.95, method="exact")
     assert low == pytest.approx(reference.low, abs=1e-9)
@@ -53,7 +62,10 @@ def test_bounds_are_those_of_clopper_and_pearson(events: int, trials: int) -> No
 
 @pytest.mark.parametrize(("k", "n", "p"), [(0, 10, 0.1), (3, 10, 0.5), (40, 3000, 0.01)])
 def test_binomial_sum_is_scipy_s(k: int, n: int, p: float) -> None:
-    stats = pytest.importorskip("scipy.stats", reason="the reference figures")
+    stats = pytest.importorskip(
+        "scipy.stats",
+        reason="our figures are not compared with those of scikit-learn and scipy: they are missing",
+    )
     assert metrics.binomial_cdf(k, n, p) == pytest.approx(stats.binom.cdf(k, n, p), rel=1e-9)
 
 

@@ -3,15 +3,16 @@ import numpy as np
 import pytest
 
 
-def unit(rng, defect=False, side=64):
+def unit(rng, defect=False, side=64, near=18, radius=6):
     """A dark body with four bright balls that move a little; a defective unit lacks one."""
     picture = np.full((side, side), 40, np.float32)
-    for index, (x, y) in enumerate([(18, 18), (46, 18), (18, 46), (46, 46)]):
+    far = side - near
+    for index, (x, y) in enumerate([(near, near), (far, near), (near, far), (far, far)]):
         if defect and index == 3:
             continue
         dx, dy = rng.normal(0, 0.4, 2)
         centre = (round((x + dx) * 16), round((y + dy) * 16))
-        cv2.circle(picture, centre, 6 * 16, 200, -1, cv2.LINE_AA, 4)
+        cv2.circle(picture, centre, radius * 16, 200, -1, cv2.LINE_AA, 4)
     picture += rng.normal(0, 2, picture.shape)
     return np.clip(picture, 0, 255).astype(np.uint8)
 

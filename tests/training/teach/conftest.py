@@ -1,10 +1,10 @@
-import cv2
 import numpy as np
 import pytest
 
 from edge_inspector.records import FrameHead, FrameKey
 from edge_inspector.studies.recorded import Recording
 from edge_inspector.wire.incumbent import read_incumbent
+from tests.training.conftest import unit
 
 SIDE = 96
 STATION = """station = "t"
@@ -28,16 +28,8 @@ engine = "cell"
 
 
 def picture(rng, defect=False, side=SIDE):
-    """A dark body with four bright balls that move a little; a defective unit lacks one."""
-    pixels = np.full((side, side), 40, np.float32)
-    for index, (x, y) in enumerate([(26, 26), (70, 26), (26, 70), (70, 70)]):
-        if defect and index == 3:
-            continue
-        dx, dy = rng.normal(0, 0.4, 2)
-        centre = (round((x + dx) * 16), round((y + dy) * 16))
-        cv2.circle(pixels, centre, 9 * 16, 200, -1, cv2.LINE_AA, 4)
-    pixels += rng.normal(0, 2, pixels.shape)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    """A unit of four balls, larger than those that training is tested with."""
+    return unit(rng, defect, side, near=26, radius=9)
 
 
 def record(folder, pictures, said=None, cameras=("main",)):
