@@ -16,7 +16,6 @@ from edge_inspector import clock
 from edge_inspector.crops import cut, expand_region, squared, to_frame
 from edge_inspector.engines import Engines
 from edge_inspector.errors import EngineRefused, Uninspectable
-from edge_inspector.protocols import Scorer
 from edge_inspector.recipe import Recipe
 from edge_inspector.records import (
     Box,
@@ -146,35 +145,39 @@ class Naming:
 
 def open_namings(recipe: Recipe, engines: Engines) -> tuple[Naming, ...]:
     """The classifiers that regions have beside their engine; raises `EngineRefused`."""
+    classifiers = {n: s for n, s in engines.scorers.items() if isinstance(s, ClassifierScorer)}
+    check_kinds(recipe, classifiers.keys())
     rois: dict[str, dict[str, Roi]] = {}
     always: set[str] = set()
     for region in recipe.regions:
-        if region.classifier is None or region.engine is None:
+        if region.classifier is None:
             continue
-        _check(region.name, region.engine, region.classifier, engines.scorers)
         for roi in expand_region(region):
             fitting = squared(roi) if region.classifier in engines.square else roi
             rois.setdefault(region.classifier, {})[roi.name] = fitting
             if region.classify == "always":
                 always.add(roi.name)
     return tuple(
-        Naming(scorer, engines.challenges[name][1], rois[name], always)
-        for name, scorer in engines.scorers.items()
-        if name in rois and isinstance(scorer, ClassifierScorer)
+        Naming(classifiers[name], engines.challenges[name][1], regions, always)
+        for name, regions in rois.items()
     )
 
 
-def _check(region: str, engine: str, classifier: str, scorers: Mapping[str, Scorer]) -> None:
-    if not isinstance(scorers[classifier], ClassifierScorer):
-        raise EngineRefused(
-            f"region '{region}': classifier '{classifier}' is an anomaly engine, which cannot name "
-            "a defect; give an engine that 'train classifier' made"
-        )
-    if isinstance(scorers[engine], ClassifierScorer):
-        raise EngineRefused(
-            f"region '{region}': engine '{engine}' is a classifier, which names what it rejects "
-            "itself; remove 'classifier', or give an anomaly engine as 'engine'"
-        )
+def check_kinds(recipe: Recipe, classifiers: Set[str]) -> None:
+    """Raises `EngineRefused` where a region has an engine in the place of one of another kind."""
+    for region in recipe.regions:
+        if region.classifier is None or region.engine is None:
+            continue
+        if region.classifier not in classifiers:
+            raise EngineRefused(
+                f"region '{region.name}': classifier '{region.classifier}' is an anomaly engine, "
+                "which cannot name a defect; give an engine that 'train classifier' made"
+            )
+        if region.engine in classifiers:
+            raise EngineRefused(
+                f"region '{region.name}': engine '{region.engine}' is a classifier, which names "
+                "what it rejects itself; remove 'classifier', or give an anomaly engine as 'engine'"
+            )
 
 
 def _by_engine(region: RegionVerdict) -> bool:

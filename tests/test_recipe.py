@@ -74,6 +74,26 @@ def test_both_kinds_of_evidence_are_needed_to_ask_for_both(tmp_path):
     assert "fuse = \"both\" needs 'engine' and 'rules'" in error.problem
 
 
+def test_a_classifier_names_what_an_engine_rejects(tmp_path):
+    beside = 'engine = "balls"\nclassifier = "balls"\nclassify = "always"'
+    region = load_recipe(write(tmp_path, RECIPE.replace('engine = "balls"', beside))).regions[0]
+    assert (region.classifier, region.classify) == ("balls", "always")
+    error = refusal(
+        tmp_path, RECIPE.replace('rules = "old"', 'rules = "old"\nclassifier = "balls"')
+    )
+    assert "region 'right': 'classifier' names what an engine rejects, so it needs 'engine'" in str(
+        error
+    )
+    always = 'engine = "balls"\nclassify = "always"'
+    error = refusal(tmp_path, RECIPE.replace('engine = "balls"', always))
+    assert "classify = \"always\" needs 'classifier'" in error.problem
+    unknown = 'engine = "balls"\nclassifier = "bals"'
+    error = refusal(tmp_path, RECIPE.replace('engine = "balls"', unknown))
+    assert error.problem == (
+        "region 'left': no engine 'bals' under [engines]; did you mean 'balls'?"
+    )
+
+
 def test_a_region_with_an_unknown_engine_is_refused_with_its_line(tmp_path):
     error = refusal(tmp_path, RECIPE.replace('engine = "balls"', 'engine = "bals"'))
     assert error.line == 12

@@ -15,6 +15,7 @@ REGION = RegionVerdict(
     "row 10 col 10: ball 0.314 mm off its place (limit learned 0.125)",
     12.3456,
     11.5,
+    0.9876,
 )
 
 
@@ -23,6 +24,7 @@ def test_a_region_of_five_entries_is_one_of_which_nothing_more_is_known():
     region = msgspec.msgpack.decode(body, type=RegionVerdict)
     assert region == RegionVerdict("r1", Outcome.FAIL, 4.5, "missing", (1, 2, 3, 4))
     assert (region.spoke, region.detail, region.engine_score) == ("", "", None)
+    assert region.probability is None
 
 
 def test_a_unit_whose_every_region_explains_itself_still_fits_one_message():

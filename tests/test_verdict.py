@@ -148,6 +148,49 @@ def test_a_region_of_one_kind_of_evidence_says_nothing_of_another():
     assert (region.engine_score, region.rules_score, region.detail) == (None, None, "")
 
 
+def classified(raw, name, probability=0.91234, naming="named"):
+    score = Score(raw, defect_class=name, probability=probability)
+    return Evidence("a", score, (5, 6, 7, 8), naming=naming)
+
+
+def test_a_classifier_gives_a_failed_region_its_class_and_probability():
+    answer = decide([classified(9.0, "scratch")], calibration(3.0, a=(0.0, 1.0)))
+    (region,) = answer.regions
+    assert (answer.defect_class, region.defect_class, region.probability) == (
+        "scratch",
+        "scratch",
+        0.9123,
+    )
+    assert answer.detail.startswith("engine: scratch (probability 0.912) in 'a' at x 5, y 6")
+
+
+def test_a_class_fails_no_region_that_its_engine_passed():
+    answer = decide([classified(1.0, "scratch")], calibration(3.0, a=(0.0, 1.0)))
+    (region,) = answer.regions
+    assert (answer.outcome, answer.defect_class) == (Outcome.PASS, None)
+    assert (region.outcome, region.defect_class, region.probability) == (
+        Outcome.PASS,
+        "scratch",
+        0.9123,
+    )
+
+
+def test_a_class_that_nobody_had_time_for_is_not_said_to_be_unknown():
+    answer = decide([classified(9.0, None, None, "left out")], calibration(3.0, a=(0.0, 1.0)))
+    assert (answer.outcome, answer.defect_class) == (Outcome.FAIL, None)
+    assert answer.detail.startswith("engine: defect in 'a' at x 5, y 6")
+
+
+@pytest.mark.parametrize(
+    ("engine", "measured", "name"), [(9.0, 5.0, "scratch"), (5.0, 9.0, "position")]
+)
+def test_of_a_classifier_and_tools_the_one_names_that_counted_most(engine, measured, name):
+    limits = calibration(3.0, **{"a": (0.0, 1.0), "a rules": (0.0, 1.0)})
+    answer = decide([classified(engine, "scratch"), tools("a", measured)], limits)
+    assert answer.defect_class == name
+    assert (answer.regions[0].probability is None) == (name == "position")
+
+
 def test_one_part_of_the_evidence_that_is_no_number_lets_nothing_through():
     limits = calibration(3.0, **{"a": (0.0, 1.0), "a rules": (0.0, 1.0)})
     answer = decide([found("a", 0.0, fuse="both"), tools("a", math.nan, "both")], limits)

@@ -29,7 +29,7 @@ from edge_inspector.settings import (
     ZmqSource,
 )
 from edge_inspector.settings import ZmqSink as ZmqSinkSettings
-from edge_inspector.studies.check_engines import engines, golden
+from edge_inspector.studies.check_engines import classifiers, engines, golden
 from edge_inspector.studies.check_gateways import gateways
 from edge_inspector.studies.check_observe import incumbent, observing, shadow
 from edge_inspector.studies.check_relays import relays
@@ -189,6 +189,7 @@ CHECKS: tuple[Check, ...] = (
     clocks,
     parts,
     engines,
+    classifiers,
     golden,
     promise,
     observing,

@@ -12,12 +12,15 @@ from edge_inspector import clock, parity
 from edge_inspector.backends import open_first
 from edge_inspector.bundle import Engine, open_engine
 from edge_inspector.crops import expand_region
-from edge_inspector.errors import EdgeInspectorError
+from edge_inspector.errors import DocumentError, EdgeInspectorError, EngineRefused
 from edge_inspector.golden import rejudge
 from edge_inspector.inspector import open_inspector
+from edge_inspector.manifest import load_manifest
+from edge_inspector.naming import check_kinds
 from edge_inspector.protocols import Session
 from edge_inspector.recipe import Recipe
 from edge_inspector.studies.findings import Finding, Station
+from edge_inspector.verdict import UNKNOWN
 
 BUDGET_SHARE = 0.5
 """Inference beyond this part of the budget leaves too little for queues and the commit."""
@@ -73,8 +76,11 @@ def _same_as_calibrated(recipe: Recipe, name: str, digest: str, backend: str) ->
 def _budget(recipe: Recipe, costs_ms: dict[str, float]) -> Finding:
     crops = dict.fromkeys(costs_ms, 0)
     for region in recipe.regions:
+        cells = len(expand_region(region))
         if region.engine is not None:
-            crops[region.engine] += len(expand_region(region))
+            crops[region.engine] += cells
+        if region.classifier is not None:  # a unit is seldom rejected in more than one region
+            crops[region.classifier] += cells if region.classify == "always" else 1
     needed = sum(costs_ms[name] * count for name, count in crops.items())
     share = needed / recipe.latency_budget_ms
     told = (
@@ -85,6 +91,32 @@ def _budget(recipe: Recipe, costs_ms: dict[str, float]) -> Finding:
         return Finding("OK", "budget", told)
     remedy = "a smaller engine, fewer regions, more threads or a larger budget would help"
     return Finding("FAIL" if share >= 1 else "WARN", "budget", f"{told}; {remedy}")
+
+
+def classifiers(station: Station) -> Iterator[Finding]:
+    """Classifiers in their place, and classes that a line controller could not tell apart."""
+    recipe, subject = station.recipe, "classifiers"
+    try:
+        manifests = {name: load_manifest(folder) for name, folder in recipe.engines.items()}
+    except DocumentError:  # said of the engine already
+        return
+    known = {name: m.classes for name, m in manifests.items() if m.kind == "classifier"}
+    try:
+        check_kinds(recipe, known.keys())
+    except EngineRefused as error:
+        yield Finding("FAIL", subject, str(error))
+        return
+    good = {m.good_class for m in manifests.values()}
+    named = {kind for kinds in known.values() for kind in (*kinds, UNKNOWN)} - good
+    coded = any(sink.type in ("assured", "modbus") for sink in station.settings.sinks)
+    if coded and (lacking := sorted(named - set(recipe.defect_classes))):
+        detail = (
+            f"{', '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no number, so line "
+            "controllers get 0; list under defect_classes what they should tell apart"
+        )
+        yield Finding("WARN", subject, detail)
+    elif named:
+        yield Finding("OK", subject, f"they name {', '.join(sorted(named))}")
 
 
 def golden(station: Station) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from edge_inspector.settings import (
 )
 from edge_inspector.studies import check, check_engines
 from edge_inspector.studies.findings import Finding, Station
+from tests.conftest import write_class_engine
 
 ANYWHERE = "tcp://127.0.0.1:*"
 REGION = Region(name="a", rect=(0, 0, 64, 64), engine="tiny")
@@ -184,6 +185,55 @@ def test_the_budget_counts_every_cell_of_a_unit(tmp_path, make_engine):
     *_, budget = check_engines.engines(station(tmp_path, regions=grids, latency_budget_ms=0.01))
     assert budget.level == "FAIL"
     assert budget.detail.startswith("8192 crops a unit take")
+
+
+def named_station(folder, make_engine, **changes):
+    """A station whose region has the tiny engine and the tiny classifier."""
+    make_engine(folder / "tiny" / "1")
+    write_class_engine(folder / "kinds" / "1")
+    engines = {name: folder / name / "1" for name in ("tiny", "kinds")}
+    region = {"name": "a", "rect": (0, 0, 64, 64), "engine": "tiny", "classifier": "kinds"}
+    regions = ({**region, "grid": {"rows": 2, "columns": 2}, **changes.pop("region", {})},)
+    return station(folder, engines=engines, regions=regions, **changes)
+
+
+def test_a_classifier_counts_for_one_crop_of_a_unit_or_for_all(tmp_path, make_engine):
+    seldom = named_station(tmp_path / "seldom", make_engine)
+    always = named_station(tmp_path / "always", make_engine, region={"classify": "always"})
+    assert list(check_engines.engines(seldom))[-1].detail.startswith("5 crops a unit")
+    assert list(check_engines.engines(always))[-1].detail.startswith("8 crops a unit")
+
+
+def test_classes_without_a_number_are_warned_about_where_a_controller_reads_numbers(
+    tmp_path, make_engine
+):
+    gate = ({"type": "assured", "endpoint": "tcp://127.0.0.1:5571"},)
+    coded = named_station(tmp_path / "a", make_engine, sinks=gate, defect_classes=("dark",))
+    found = only(check_engines.classifiers(coded))
+    assert found.level == "WARN"
+    assert found.detail.startswith("bright, unknown have no number, so line controllers get 0")
+    whole = ("dark", "bright", "unknown")
+    all_of_them = named_station(tmp_path / "b", make_engine, sinks=gate, defect_classes=whole)
+    watched = named_station(tmp_path / "c", make_engine)
+    for one in (all_of_them, watched):
+        assert only(check_engines.classifiers(one)) == Finding(
+            "OK", "classifiers", "they name bright, dark, unknown"
+        )
+
+
+def test_an_anomaly_engine_cannot_stand_in_for_a_classifier(tmp_path, make_engine):
+    found = only(
+        check_engines.classifiers(
+            named_station(tmp_path, make_engine, region={"classifier": "tiny"})
+        )
+    )
+    assert found.level == "FAIL"
+    assert "classifier 'tiny' is an anomaly engine" in found.detail
+
+
+def test_a_station_without_classifiers_hears_nothing_of_them(tmp_path, make_engine):
+    make_engine(tmp_path / "tiny" / "1")
+    assert list(check_engines.classifiers(station(tmp_path))) == []
 
 
 def test_a_flipped_bit_of_an_engine_fails(tmp_path, make_engine):
