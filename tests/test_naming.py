@@ -1,6 +1,5 @@
 """A rejected region gets its class from a classifier, when there is time, and no other outcome."""
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from edge_inspector.engines import whole
 from edge_inspector.errors import EngineRefused
 from edge_inspector.inspector import open_inspector
 from edge_inspector.naming import Naming, Told
+from edge_inspector.recipe import Region, Scale
 from edge_inspector.records import Frame, FrameHead, FrameKey, Outcome, Pose, Reason
 from edge_inspector.scorers.classifier import ClassifierScorer
 from tests.conftest import write_class_engine
@@ -36,27 +36,14 @@ def marked(*levels, height=32, width=32, size=8):
     return Frame(HEAD, pixels)
 
 
-def calibrated(recipe, **engines):
-    """The recipe file's text, with the digests of its engines."""
-    text = msgspec.toml.decode(recipe.read_text())
-    known = {name: open_engine(folder).digest for name, folder in engines.items()}
-    return text["calibration"] | {"engines": known}
-
-
 @pytest.fixture
 def open_named(tiny_engine, tiny_classifier, tmp_path):
     """Opens a recipe with the tiny engine and the tiny classifier beside it, with changes."""
 
     def opened(classifier=tiny_classifier, **changes):
-        engines = {"tiny": tiny_engine, "kinds": classifier}
-        changes = {"regions": [REGION], **changes}
-        changes["engines"] = {name: str(folder) for name, folder in engines.items()}
-        plain = write_recipe(tmp_path, tiny_engine, changes)
-        return open_inspector(
-            write_recipe(
-                tmp_path, tiny_engine, {**changes, "calibration": calibrated(plain, **engines)}
-            )
-        )
+        engines = {"engines": {"tiny": str(tiny_engine), "kinds": str(classifier)}}
+        changes = {"regions": [REGION], **engines, **changes}
+        return open_inspector(write_recipe(tmp_path, tiny_engine, changes))
 
     return opened
 
@@ -215,19 +202,16 @@ def test_a_square_classifier_looks_at_the_middle_and_its_map_is_drawn_there(open
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 2, 10, 11)
 
 
-def test_a_classifier_alone_judges_and_names_what_it_rejects(
-    tiny_engine, tiny_classifier, tmp_path
-):
-    changes = {
-        "regions": [{"name": "whole", "rect": [0, 0, 32, 32], "engine": "kinds"}],
-        "engines": {"kinds": str(tiny_classifier)},
-    }
-    plain = write_recipe(tmp_path, tiny_engine, changes)
-    scale = {"whole": {"center": 0.0, "spread": 0.1}}
-    changes["calibration"] = calibrated(plain, kinds=tiny_classifier) | {"regions": scale}
-    with open_inspector(write_recipe(tmp_path, tiny_engine, changes)) as inspector:
+def test_a_classifier_alone_judges_and_names_what_it_rejects(open_named):
+    with open_named() as inspector:
+        recipe = inspector.recipe
+    alone = Region(name="whole", rect=(0, 0, 32, 32), engine="kinds")
+    scales = {"regions": {"whole": Scale(center=0.0, spread=0.1)}}
+    calibration = recipe.calibration.model_copy(update=scales)
+    changes = {"regions": (alone,), "calibration": calibration}
+    with open_inspector(recipe.model_copy(update=changes)) as inspector:
         good, bad = inspector.inspect(marked()), inspector.inspect(marked(0))
-    assert (good.outcome, good.defect_class) == (Outcome.PASS, None)
+    assert (good.outcome, good.defect_class, good.degraded) == (Outcome.PASS, None, ())
     assert (bad.outcome, bad.defect_class) == (Outcome.FAIL, "dark")
     assert bad.regions[0].probability == pytest.approx(1.0, abs=1e-3)
 
@@ -254,13 +238,12 @@ def test_engines_in_each_others_place_are_refused(engine, classifier, words, ope
         pass
 
 
-def test_a_classifier_that_the_recipe_was_not_calibrated_with_is_refused(
-    tiny_engine, tiny_classifier, tmp_path
-):
-    changes = {
-        "regions": [REGION],
-        "engines": {"tiny": str(tiny_engine), "kinds": str(tiny_classifier)},
-    }
-    path = write_recipe(tmp_path, tiny_engine, changes)
-    with pytest.raises(EngineRefused, match=r"'kinds' has digest.*calibrate"), open_inspector(path):
+def test_a_classifier_that_the_recipe_was_not_calibrated_with_is_refused(open_named):
+    with open_named() as inspector:
+        known = inspector.recipe.calibration.model_dump(mode="json", exclude_none=True)
+    other = known | {"engines": {"tiny": known["engines"]["tiny"]}}
+    with (
+        pytest.raises(EngineRefused, match=r"'kinds' has digest.*calibrate"),
+        open_named(calibration=other),
+    ):
         pass

@@ -59,7 +59,6 @@ class Bench:
 
 
 def write_recipe(folder: Path, engine: Path, changes: dict[str, Any] | None = None) -> Path:
-    digest = open_engine(engine).digest
     regions = [{"name": "whole", "rect": [0, 0, 32, 32], "engine": "tiny"}]
     recipe: dict[str, Any] = {
         "product": "tiny",
@@ -76,7 +75,9 @@ def write_recipe(folder: Path, engine: Path, changes: dict[str, Any] | None = No
             "promised_overkill": 0.01,
             "units": 300,
             "backend": "openvino",
-            "engines": {"tiny": digest},
+            "engines": {
+                name: open_engine(Path(folder)).digest for name, folder in recipe["engines"].items()
+            },
             "regions": {
                 roi.name: {"center": 0.0, "spread": 0.005}
                 for region in recipe["regions"]

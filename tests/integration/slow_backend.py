@@ -1,10 +1,11 @@
-"""A runtime that takes 5 ms more for each batch than OpenVINO; a plug-in of the overload test."""
+"""Runtimes that take longer for each batch than OpenVINO does; plug-ins of the tests."""
 
 import threading
 
 from edge_inspector.backends.openvino import OpenVino
 
 SPENT_S = 0.005
+TO_NAME_S = 0.3
 
 
 class Slow:
@@ -13,17 +14,28 @@ class Slow:
     name = "slow"
 
     def open(self, model, *, threads):
-        return SlowSession(OpenVino().open(model, threads=threads))
+        return SlowSession(OpenVino().open(model, threads=threads), SPENT_S)
+
+
+class SlowToName:
+    """OpenVINO with a classifier that is too slow for the line."""
+
+    name = "slow to name"
+
+    def open(self, model, *, threads):
+        session = OpenVino().open(model, threads=threads)
+        return SlowSession(session, TO_NAME_S) if b"probabilities" in model else session
 
 
 class SlowSession:
     """One engine, slowed down."""
 
-    def __init__(self, session):
+    def __init__(self, session, spent_s):
         self._session = session
+        self._spent_s = spent_s
 
     def run(self, batch):
-        threading.Event().wait(SPENT_S)
+        threading.Event().wait(self._spent_s)
         return self._session.run(batch)
 
     def close(self):
