@@ -100,7 +100,12 @@ class Inspector:
         inspection = decide(evidence, self.recipe.calibration)
         decided = clock.now_ns()
         crops = tuple(crop for _, crops, _ in scored for crop in crops)
-        inspection, evidence = self._name(frame, pose, crops, evidence, inspection, due_ns)
+        told = self._ask(frame, pose, inspection, due_ns)
+        if told:
+            evidence = [told.beside(*seen, pose) for seen in zip(evidence, crops, strict=True)]
+            degraded = tuple(sorted(told.degraded))
+            inspection = decide(evidence, self.recipe.calibration)
+            inspection = msgspec.structs.replace(inspection, degraded=degraded)
         stages = {
             "cut": (was_cut - started) // 1000,
             "infer": (inferred - read) // 1000,
@@ -108,7 +113,7 @@ class Inspector:
         }
         if self.codes:
             stages["read"] = (read - was_cut) // 1000
-        if self.namings:
+        if told.asked:
             stages["classify"] = (clock.now_ns() - decided) // 1000
         raw = [score for _, _, scores in scored for score in scores]
         return Seen(
@@ -121,25 +126,12 @@ class Inspector:
             tuple(group.kind for group, crops, _ in scored for _ in crops),
         )
 
-    def _name(
-        self,
-        frame: Frame,
-        pose: Pose,
-        crops: Sequence[Crop],
-        evidence: list[Evidence],
-        inspection: Inspection,
-        due_ns: int | None,
-    ) -> tuple[Inspection, list[Evidence]]:
-        """The answer and its evidence with what classifiers say of the regions."""
+    def _ask(self, frame: Frame, pose: Pose, inspection: Inspection, due_ns: int | None) -> Told:
+        """What classifiers say of the regions."""
         told = Told()
         for naming in self.namings:
             naming.tell(told, frame, pose, inspection, due_ns)
-        if not told:
-            return inspection, evidence
-        beside = [told.beside(f, crop, pose) for f, crop in zip(evidence, crops, strict=True)]
-        inspection = decide(beside, self.recipe.calibration)
-        degraded = tuple(sorted(told.degraded))
-        return msgspec.structs.replace(inspection, degraded=degraded), beside
+        return told
 
     def watch(self, frame: Frame, inspection: Inspection, due_ns: int | None = None) -> Inspection:
         """`inspection` with what the recipe's rules and shadow say of the frame; due at `due_ns`."""

@@ -36,6 +36,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._degraded = Counter(
+            "edge_inspector_degraded_total",
+            "Units judged with a step left out, by step.",
+            ["step"],
+            registry=self.registry,
+        )
         self._delivery = Counter(
             "edge_inspector_delivery_events_total",
             "What happened between the station and its line controllers.",
@@ -59,6 +65,8 @@ class Metrics:
             return
         verdict = row.verdict
         self._parts.labels(verdict.outcome.value).inc()
+        for step in verdict.degraded:
+            self._degraded.labels(step).inc()
         for stage, micros in verdict.stages_us.items():
             self._stages.labels(stage).observe(micros / 1e6)
         self._stages.labels("total").observe((row.committed_ns - verdict.time_zero_ns) / 1e9)

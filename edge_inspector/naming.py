@@ -49,6 +49,7 @@ class Told:
     named: dict[str, tuple[Crop, Named]] = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
     degraded: set[str] = field(default_factory=set)
+    asked: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.named or self.left_out)
@@ -105,8 +106,10 @@ class Naming:
         rejected = [region for region in ours if _by_engine(region)]
         others = [r for r in ours if r.name in self._always and not _by_engine(r)]
         for regions in (rejected, others):
-            trouble = self._look(told, frame, pose, regions, due_ns) if regions else ""
-            if trouble:
+            if not regions:
+                continue
+            told.asked = True
+            if trouble := self._look(told, frame, pose, regions, due_ns):
                 told.left_out |= {region.name for region in regions}
                 told.degraded.add(trouble)
 

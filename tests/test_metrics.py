@@ -4,7 +4,13 @@ from edge_inspector.records import Committed, FrameKey, Outcome, Reason, Verdict
 MS = 1_000_000
 
 
-def committed(outcome: Outcome, reason: Reason | None = None, *, fresh: bool = True) -> Committed:
+def committed(
+    outcome: Outcome,
+    reason: Reason | None = None,
+    *,
+    fresh: bool = True,
+    degraded: tuple[str, ...] = (),
+) -> Committed:
     verdict = Verdict(
         unit_key="u:s/1",
         station="s",
@@ -14,6 +20,7 @@ def committed(outcome: Outcome, reason: Reason | None = None, *, fresh: bool = T
         recipe="p",
         time_zero_ns=10 * MS,
         stages_us={"infer": 900},
+        degraded=degraded,
     )
     return Committed(vseq=1, verdict=verdict, body=b"", chain=0, committed_ns=15 * MS, fresh=fresh)
 
@@ -27,6 +34,15 @@ def test_units_are_counted_by_outcome():
     assert read("edge_inspector_parts_total", {"verdict": "pass"}) == 2
     assert read("edge_inspector_parts_total", {"verdict": "fail"}) == 1
     assert read("edge_inspector_deadline_missed_total") == 0
+
+
+def test_each_step_left_out_is_counted():
+    metrics = Metrics(20.0)
+    metrics.settled(committed(Outcome.FAIL, degraded=("classifier",)))
+    metrics.settled(committed(Outcome.FAIL, degraded=("classifier", "classifier fault")))
+    read = metrics.registry.get_sample_value
+    assert read("edge_inspector_degraded_total", {"step": "classifier"}) == 2
+    assert read("edge_inspector_degraded_total", {"step": "classifier fault"}) == 1
 
 
 def test_a_verdict_told_again_is_not_counted_again():

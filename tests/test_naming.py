@@ -83,6 +83,8 @@ def test_a_region_that_passes_is_named_only_where_the_recipe_asks_always(open_na
         quiet = inspector.inspect(small)
     with open_named(regions=[{**REGION, "classify": "always"}]) as inspector:
         told, calm = inspector.inspect(small), inspector.inspect(marked())
+    stages = ["classify" in found.stages_us for found in (quiet, told, calm)]
+    assert stages == [False, True, True]
     for found in (quiet, told, calm):
         assert (found.outcome, found.defect_class, found.detail) == (Outcome.PASS, None, "")
     assert (quiet.regions[0].defect_class, quiet.regions[0].probability) == (None, None)
