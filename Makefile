@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 LINE := $(VENV)/line.stamp
 DEV := $(VENV)/dev.stamp
 
-.PHONY: demo test check bench results-anomaly engines lock
+.PHONY: demo test check bench results-anomaly results-classifiers engines lock
 .DELETE_ON_ERROR:
 
 demo: $(LINE)
@@ -29,10 +29,13 @@ check: $(DEV)
 bench: $(DEV)
 	$(BIN)/python bench/check_budgets.py
 
-# Long: trains every row that has no result yet, and writes docs/results-anomaly.md.
+# Long: each trains every row that has no result yet, and writes its page, docs/results-….md.
 # ROWS='--only solder/CAE' for some, '--page' for the page alone.
 results-anomaly: $(DEV)
 	$(BIN)/python -m bench.results_run --data ../shared/data $(ROWS)
+
+results-classifiers: $(DEV)
+	$(BIN)/python -m bench.results_run --spec bench/results_classifiers.toml --data ../shared/data $(ROWS)
 
 engines: $(DEV)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh engines/build.sh

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from bench.results_columns import AT, COLUMNS
+
 Result = dict[str, Any]
-AT = "0.005"
-"""The overkill that recalls are told at."""
 
 
 def goals_table(spec: dict[str, Any], results: Sequence[Result]) -> list[list[str]]:
@@ -24,10 +24,20 @@ def _line(spec: dict[str, Any], goal: dict[str, Any], results: Sequence[Result])
     wanted = "no result to compare with" if limit is None else f"{_sign(goal)} {limit:.3g}"
     if not there or limit is None:
         return [goal["says"], where, wanted, "not run", "-"]
-    best = (min if "at_most" in goal else max)(there, key=lambda row: there[row])
-    met = there[best] <= limit if "at_most" in goal else there[best] >= limit
-    shown = f"{there[best]:.3f}" + (f" ({best})" if len(goal["rows"]) > 1 else "")
+    value, shown = _of_rows(goal, there)
+    met = value <= limit if "at_most" in goal else value >= limit
     return [goal["says"], where, wanted, shown, "met" if met else "missed"]
+
+
+def _of_rows(goal: dict[str, Any], there: dict[str, float]) -> tuple[float, str]:
+    """The best row's figure, or with `over` the mean over rows or the worst row's; as told."""
+    over = goal.get("over", "best")
+    if over == "mean":
+        value = statistics.mean(there.values())
+        return value, f"{value:.3f} ({len(there)} of {len(goal['rows'])} rows)"
+    low = ("at_most" in goal) == (over == "best")
+    row = (min if low else max)(there, key=lambda name: there[name])
+    return there[row], f"{there[row]:.3f}" + (f" ({row})" if len(goal["rows"]) > 1 else "")
 
 
 def _sign(goal: dict[str, Any]) -> str:
@@ -47,25 +57,19 @@ def _figure(goal: dict[str, Any], row: str, results: Sequence[Result]) -> float 
     """The mean over seeds; with classes, the lowest of theirs."""
     place = (goal["table"], row, goal["data"], "ok")
     fine = [r for r in results if (r["table"], r["row"], r["data"], r["outcome"]) == place]
-    values = [value for r in fine if (value := figure_of(r["report"], goal)) is not None]
+    values = [value for r in fine if (value := figure_of(r, goal)) is not None]
     return statistics.mean(values) if values else None
 
 
-def figure_of(report: dict[str, Any], goal: dict[str, Any]) -> float | None:
-    """One figure of a report: auroc, f1, ms or recall; of `classes` the lowest."""
+def figure_of(result: Result, goal: dict[str, Any]) -> float | None:
+    """A column's figure of a result; of `classes` the lowest."""
     classes, kind = goal.get("classes"), goal["figure"]
-    recalls = report.get("recall_at_overkill", {}).get(AT, {})
-    plain: dict[str, float | None] = {
-        "auroc": report.get("auroc"),
-        "f1": (report.get("best_f1") or {}).get("f1"),
-        "ms": report.get("latency_ms", {}).get("p50"),
-        "recall": recalls.get("overall"),
-    }
     if classes is None:
-        return plain[kind]
+        return COLUMNS[kind][1](result)
+    report = result["report"]
     by_class = (
-        recalls.get("per_class", {})
+        report.get("recall_at_overkill", {}).get(AT, {}).get("per_class", {})
         if kind == "recall"
-        else {name: of["auroc"] for name, of in report["per_class"].items()}
+        else {name: of[kind] for name, of in report["per_class"].items()}
     )
     return min((by_class[name] for name in classes if name in by_class), default=None)

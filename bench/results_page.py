@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results_goals import AT, goals_table
+from bench.results_columns import AT, COLUMNS, NONE, TEXTS
+from bench.results_goals import goals_table
+from bench.results_units import with_borrowed
 
-PAGE = Path("docs/results-anomaly.md")
-PLOTS = Path("docs/results-anomaly")
 Result = dict[str, Any]
-NONE = "-"
 
 
-def write_page(spec: dict[str, Any], results: Sequence[Result]) -> None:
-    """Write `docs/results-anomaly.md`."""
-    parts = [f"# {spec['title']}", spec["intro"].strip(), _machine(results)]
+def page_of(spec: dict[str, Any]) -> Path:
+    """Where the page lies; its plots lie beside it, in a folder of its name."""
+    return Path(f"docs/results-{spec['name']}.md")
+
+
+def write_page(spec: dict[str, Any], kept: Sequence[Result]) -> None:
+    """Write `docs/results-<name>.md`."""
+    parts = [f"# {spec['title']}", spec["intro"].strip(), _machine(kept)]
+    results = with_borrowed(spec, kept)
     head = ["goal", "data", "wanted", "found", ""]
     parts += ["## Goals", _table(head, goals_table(spec, results), "---")]
     for name, table in spec["table"].items():
         parts += [f"## {table['title']}", table["text"].strip()]
-        for data in _data_of(spec, name):
+        for data in data_of(spec, name):
             chosen = [r for r in results if (r["table"], r["data"]) == (name, data)]
             parts += _set(spec, name, data, chosen)
-        parts += _pictures(name)
+        parts += _pictures(page_of(spec), name)
         parts += _commands(spec, name, [r for r in results if r["table"] == name])
-    PAGE.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    page_of(spec).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
 def _machine(results: Sequence[Result]) -> str:
@@ -41,7 +46,7 @@ def _machine(results: Sequence[Result]) -> str:
     )
 
 
-def _data_of(spec: dict[str, Any], table: str) -> list[str]:
+def data_of(spec: dict[str, Any], table: str) -> list[str]:
     """Names of a table's data sets, in the order in which they come."""
     return list(
         dict.fromkeys(name for run in spec["run"] if run["table"] == table for name in run["data"])
@@ -61,15 +66,14 @@ def _rows_of(spec: dict[str, Any], table: str, data: str) -> list[tuple[str, dic
 def _set(spec: dict[str, Any], table: str, data: str, results: Sequence[Result]) -> list[str]:
     """A data set's two tables: all classes together, and class by class."""
     of_data, columns = spec["data"][data], spec["table"][table]["columns"]
-    head = ["row", *(COLUMNS[name][0] for name in columns)]
+    head = ["row", *(TEXTS[n][0] if n in TEXTS else COLUMNS[n][0] for n in columns)]
     lines, there = [], {}
     for row, run in _rows_of(spec, table, data):
         found = [r for r in results if r["row"] == row]
         fine = [r for r in found if r["outcome"] == "ok"]
-        paper = run.get("paper", {}).get(row) if isinstance(run.get("paper"), dict) else None
         if fine:
             there[row] = fine
-            lines.append([row, *(_cell(name, fine, run, paper) for name in columns)])
+            lines.append([row, *(_cell(name, row, run, fine) for name in columns)])
         else:
             why = found[0]["outcome"] if found else "not run"
             lines.append([row, why, *[NONE] * (len(columns) - 1)])
@@ -81,9 +85,9 @@ def _set(spec: dict[str, Any], table: str, data: str, results: Sequence[Result])
     ]
 
 
-def _cell(column: str, fine: list[Result], run: dict[str, Any], paper: str | None) -> str:
-    if column == "paper":
-        return paper or NONE
+def _cell(column: str, row: str, run: dict[str, Any], fine: list[Result]) -> str:
+    if column in TEXTS:
+        return TEXTS[column][1](row, run, fine)
     _, value, digits = COLUMNS[column]
     values = [value(result) for result in fine]
     return _mean([v for v in values if v is not None], digits)
@@ -100,14 +104,18 @@ def _mean(values: list[float], digits: int) -> str:
 
 
 def _by_class(there: dict[str, list[Result]], title: str) -> str:
-    """AUROC and recall of every class, one column a row of the table above."""
+    """Figures of every class, one column a row of the table above."""
     rows = {name: fine for name, fine in there.items() if len(fine[0]["report"]["per_class"]) > 1}
     labels = sorted({c for fine in rows.values() for c in fine[0]["report"]["per_class"]})
-    if not labels or len(rows) < 2:
+    named = any("macro_f1" in fine[0]["report"] for fine in rows.values())
+    if not labels or (len(rows) < 2 and not named):
         return ""
-    lines = [[label, *(_of_class(fine, label) for fine in rows.values())] for label in labels]
+    tell = _of_named if named else _of_class
+    lines = [[label, *(tell(fine, label) for fine in rows.values())] for label in labels]
     table = _table(["class", *rows], lines)
-    note = "AUROC / recall at the threshold of 0.5 % overkill"
+    note = (
+        "precision / recall / F1" if named else "AUROC / recall at the threshold of 0.5 % overkill"
+    )
     return f"<details><summary>{title}, class by class: {note}</summary>\n\n{table}\n\n</details>"
 
 
@@ -123,17 +131,26 @@ def _of_class(fine: list[Result], label: str) -> str:
     return " / ".join(parts)
 
 
-def _pictures(table: str) -> list[str]:
+def _of_named(fine: list[Result], label: str) -> str:
+    """Means over runs; a class that a run's test lacks leaves it out."""
+    found = [r["report"]["per_class"][label] for r in fine if label in r["report"]["per_class"]]
+    means = [
+        [of[name] for of in found if of[name] is not None] for name in ("precision", "recall", "f1")
+    ]
+    return " / ".join(f"{statistics.mean(v):.2f}" if v else NONE for v in means)
+
+
+def _pictures(page: Path, table: str) -> list[str]:
     return [
-        f"![{path.stem.replace('-', ' ')}]({path.relative_to(PAGE.parent).as_posix()})"
-        for path in sorted((PAGE.parent.parent / PLOTS).glob(f"{table}-*.svg"))
+        f"![{path.stem.replace('-', ' ')}]({path.relative_to(page.parent).as_posix()})"
+        for path in sorted(page.with_suffix("").glob(f"{table}-*.svg"))
     ]
 
 
 def _commands(spec: dict[str, Any], table: str, results: Sequence[Result]) -> list[str]:
     """Every command as it was run; seeds but the first are told by number."""
     lines = ["<details><summary>Commands</summary>", "", "```sh"]
-    for name in _data_of(spec, table):
+    for name in data_of(spec, table):
         if make := spec["data"][name].get("make"):
             needs = f"../shared/data/{spec['data'][name]['needs']}"
             lines.append(make.format(needs=needs, folder=f"results/data/{name}"))
@@ -159,45 +176,3 @@ def _ended(found: Sequence[Result]) -> str:
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]], align: str = "--:") -> str:
     rule = ["---"] + [align] * (len(head) - 1)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
-
-
-def _auroc(result: Result) -> float | None:
-    value: float | None = result["report"]["auroc"]
-    return value
-
-
-def _at(key: str) -> Callable[[Result], float | None]:
-    def value(result: Result) -> float | None:
-        found: float | None = (result["report"].get("recall_at_overkill", {}).get(AT) or {}).get(
-            key
-        )
-        return found
-
-    return value
-
-
-def _f1(result: Result) -> float | None:
-    found: float | None = (result["report"].get("best_f1") or {}).get("f1")
-    return found
-
-
-def _ms(result: Result) -> float | None:
-    found: float | None = result["report"].get("latency_ms", {}).get("p50")
-    return found
-
-
-def _seconds(result: Result) -> float | None:
-    found: float | None = (result.get("training") or {}).get("seconds")
-    return found
-
-
-COLUMNS: dict[str, tuple[str, Callable[[Result], float | None], int]] = {
-    "auroc": ("AUROC", _auroc, 3),
-    "recall": ("recall at 0.5 % overkill", _at("overall"), 3),
-    "overkill": ("overkill there, on the test", _at("overkill_rate"), 4),
-    "f1": ("F1", _f1, 3),
-    "ms": ("ms a crop", _ms, 2),
-    "seconds": ("s to train", _seconds, 0),
-    "paper": ("paper's", lambda result: None, 0),
-}
-"""Name in the TOML -> heading, value, digits."""

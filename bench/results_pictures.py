@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
+from bench.results_page import page_of
 from bench.results_plots import save_figure
 from edge_inspector import importer
 from edge_inspector.backends import open_first
@@ -33,21 +34,32 @@ ZOOM = 256
 TSNE_ROW = ("solder", "min32", "beta-VAE, Recon")
 
 
-def write_pictures(results: Sequence[dict[str, Any]]) -> None:
+def write_pictures(spec: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
     """Draw all that can be drawn; paths are relative to the repository."""
     torch.set_num_threads(1)
-    OUT.mkdir(parents=True, exist_ok=True)
+    for result, folder, items in engines_of(results):
+        write_sheet(result, _sheet(folder, items))
+        if (result["table"], result["data"], result["row"]) == TSNE_ROW:
+            _latents(folder, items, page_of(spec).with_suffix("") / "solder-latents")
+
+
+def engines_of(
+    results: Sequence[dict[str, Any]],
+) -> Iterator[tuple[dict[str, Any], Path, list[Item]]]:
+    """Each first-seed result whose engine is still here, with the engine and its images."""
     for result in results:
         words = shlex.split(result["commands"][-1])
         folder = Path(words[2])
-        if result["seed"] or not (folder / "manifest.toml").is_file():
-            continue
-        row = (result["table"], result["data"], result["row"])
-        items = read_items(Path(words[words.index("--data") + 1]))
-        name = re.sub(r"[^a-z0-9.]+", "-", " ".join(row).lower())
-        cv2.imwrite(str(OUT / f"{name}.png"), _sheet(folder, items))
-        if row == TSNE_ROW:
-            _latents(folder, items)
+        if result["seed"] == 0 and (folder / "manifest.toml").is_file():
+            yield result, folder, read_items(Path(words[words.index("--data") + 1]))
+
+
+def write_sheet(result: dict[str, Any], picture: np.ndarray) -> None:
+    """Keep a row's picture under the row's name."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    row = (result["table"], result["data"], result["row"])
+    name = re.sub(r"[^a-z0-9.]+", "-", " ".join(row).lower())
+    cv2.imwrite(str(OUT / f"{name}.png"), picture)
 
 
 def network_of(folder: Path) -> Autoencoder | None:
@@ -67,7 +79,7 @@ def network_of(folder: Path) -> Autoencoder | None:
     return network.eval()
 
 
-def _chosen(items: list[Item]) -> list[Item]:
+def chosen(items: list[Item]) -> list[Item]:
     """Two good test images and one of every class."""
     tested = [item for item in items if item.split == "test"]
     good = [item for item in tested if is_good(item.label)][:2]
@@ -78,15 +90,15 @@ def _chosen(items: list[Item]) -> list[Item]:
 def _sheet(folder: Path, items: list[Item]) -> np.ndarray:
     """A column an image: as it is, reconstructed, and the anomaly map."""
     engine, network = open_engine(folder), network_of(folder)
-    chosen = _chosen(items)
-    crops = np.stack([load_crop(item.path, engine.manifest.input) for item in chosen])
+    shown = chosen(items)
+    crops = np.stack([load_crop(item.path, engine.manifest.input) for item in shown])
     _, session = open_first(("onnxruntime",), engine.model, 1)
     maps = session.run(crops)["anomaly_map"]
     session.close()
-    rows = [[_label(_grey(c), i.label) for c, i in zip(crops, chosen, strict=True)]]
+    rows = [[labelled(grey(c), i.label) for c, i in zip(crops, shown, strict=True)]]
     if network is not None:
-        rows.append([_grey(picture) for picture in _reconstructed(network, crops)])
-    rows.append([cv2.applyColorMap(_large(m), cv2.COLORMAP_INFERNO) for m in maps])
+        rows.append([grey(picture) for picture in _reconstructed(network, crops)])
+    rows.append([cv2.applyColorMap(large(m), cv2.COLORMAP_INFERNO) for m in maps])
     return np.vstack([np.hstack(row) for row in rows])
 
 
@@ -101,7 +113,7 @@ def _reconstructed(network: Autoencoder, crops: np.ndarray) -> list[np.ndarray]:
     return list(np.clip((whole - low) / (high - low) * 255, 0, 255).astype(np.uint8))
 
 
-def _latents(folder: Path, items: list[Item]) -> None:
+def _latents(folder: Path, items: list[Item], path: Path) -> None:
     """t-SNE of the latent means of the test images, a colour a class."""
     network = network_of(folder)
     if network is None:
@@ -119,21 +131,24 @@ def _latents(folder: Path, items: list[Item]) -> None:
         axis.scatter(x, y, s=6, label=label)
     axis.set(title="beta-VAE on min32, test images: t-SNE of latent means", xticks=[], yticks=[])
     axis.legend(fontsize=6)
-    save_figure(figure, "solder-latents")
+    save_figure(figure, path)
 
 
-def _grey(pixels: np.ndarray) -> Any:
-    return cv2.cvtColor(_large(pixels), cv2.COLOR_GRAY2BGR) if _flat(pixels) else _large(pixels)
+def grey(pixels: np.ndarray) -> Any:
+    """Large enough to be looked at, in BGR."""
+    return cv2.cvtColor(large(pixels), cv2.COLOR_GRAY2BGR) if _flat(pixels) else large(pixels)
 
 
 def _flat(pixels: np.ndarray) -> bool:
     return pixels.ndim == 2 or pixels.shape[2] == 1
 
 
-def _large(pixels: np.ndarray) -> Any:
+def large(pixels: np.ndarray) -> Any:
+    """Scaled to `ZOOM`, its pixels to be seen."""
     return cv2.resize(pixels, (ZOOM, ZOOM), interpolation=cv2.INTER_NEAREST)
 
 
-def _label(picture: Any, text: str) -> Any:
+def labelled(picture: Any, text: str) -> Any:
+    """With a word in the corner."""
     cv2.putText(picture, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (80, 200, 255), 1)
     return picture

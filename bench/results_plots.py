@@ -18,7 +18,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-from bench.results_page import PLOTS
+from bench.results_page import page_of
 from edge_inspector.studies.dataset import is_good
 
 Result = dict[str, Any]
@@ -38,16 +38,16 @@ def write_plots(spec: dict[str, Any], results: Sequence[Result]) -> None:
             "axes.grid": True,
         }
     )
-    PLOTS.mkdir(parents=True, exist_ok=True)
+    folder = page_of(spec).with_suffix("")
     for table in spec["table"]:
         for data, of_data in spec["data"].items():
             found = [r for r in results if (r["table"], r["data"]) == (table, data)]
             first = [r for r in found if r["outcome"] == "ok" and r["seed"] == 0]
             scores = {r["row"]: read for r in first if (read := _scores(r)) is not None}
             if len(scores) > 1:
-                _curves(scores, f"{table}-{data}-curves", of_data["title"])
-                _densities(scores, f"{table}-{data}-densities", of_data["title"])
-    _betas(results)
+                _curves(scores, folder / f"{table}-{data}-curves", of_data["title"])
+                _densities(scores, folder / f"{table}-{data}-densities", of_data["title"])
+    _betas(results, folder)
 
 
 def _scores(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
@@ -76,7 +76,7 @@ def _steps(scores: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return good[shown], hits[shown]
 
 
-def _curves(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, title: str) -> None:
+def _curves(scores: dict[str, tuple[np.ndarray, np.ndarray]], path: Path, title: str) -> None:
     figure, (roc, low) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for row, (values, bad) in scores.items():
         overkill, recall = _steps(values, bad)
@@ -88,10 +88,10 @@ def _curves(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, title: 
     low.set(xscale="log", xlim=(LOWEST, 1), xlabel="overkill", ylabel="recall")
     low.set_title("recall against overkill")
     figure.legend(loc="outside right upper", fontsize=6)
-    save_figure(figure, name)
+    save_figure(figure, path)
 
 
-def _densities(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, title: str) -> None:
+def _densities(scores: dict[str, tuple[np.ndarray, np.ndarray]], path: Path, title: str) -> None:
     """Scores in spreads of the good ones, one small plot a row of the table."""
     across = min(len(scores), 4)
     down = -(-len(scores) // across)
@@ -113,10 +113,10 @@ def _densities(scores: dict[str, tuple[np.ndarray, np.ndarray]], name: str, titl
         axis.tick_params(labelsize=6)
     axes[0, 0].legend(fontsize=6)
     figure.suptitle(f"{title}: scores in spreads of the good ones, cut off at 12", fontsize=8)
-    save_figure(figure, name)
+    save_figure(figure, path)
 
 
-def _betas(results: Sequence[Result]) -> None:
+def _betas(results: Sequence[Result], folder: Path) -> None:
     """F1 by weight of the divergence, ours with the deviation over seeds and the paper's."""
     rows = {beta: f"beta {beta:g}, ELBO" for beta in BETAS}
     rows[3.0] = "beta-VAE, ELBO"
@@ -135,10 +135,11 @@ def _betas(results: Sequence[Result]) -> None:
     axis.axhline(0.798, color="grey", linewidth=0.8, linestyle="--", label="rejecting all, min32")
     axis.set(xscale="log", xlabel="beta", ylabel="F1")
     axis.legend(fontsize=7)
-    save_figure(figure, "solder-beta")
+    save_figure(figure, folder / "solder-beta")
 
 
-def save_figure(figure: Any, name: str) -> None:
-    """Write it for the page, the same bytes for the same figures."""
-    figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None})
+def save_figure(figure: Any, path: Path) -> None:
+    """Write it for the page as `path`.svg, the same bytes for the same figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(f"{path}.svg", metadata={"Date": None})
     plt.close(figure)

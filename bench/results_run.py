@@ -19,20 +19,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomlkit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.results_class_maps import write_class_maps
+from bench.results_columns import COLUMNS
+from bench.results_confusions import write_confusions
 from bench.results_page import write_page
 from bench.results_pictures import write_pictures
 from bench.results_plots import write_plots
-from bench.results_units import Unit, digest_of, units
+from bench.results_units import Unit, digest_of, read_spec, units
 from edge_inspector.studies.facts import facts
 from edge_inspector.studies.metrics import rounded
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "bench/results_anomaly.toml"
-KEPT = ROOT / "bench/results/anomaly.jsonl"
+DRAWN = {
+    "anomaly": (write_plots, write_pictures),
+    "classifiers": (write_confusions, write_class_maps),
+}
+"""Plots for the page and pictures for a person, by the tables' name."""
 QUIET = {
     "OMP_NUM_THREADS": "1",
     # Without these glibc gives every large tensor back to the kernel: half of a step of the VAE.
@@ -43,11 +49,14 @@ QUIET = {
 OWN = "edge-inspector: "
 """How the command line begins the sentence about what went wrong."""
 TOLD = ("commit", "date", "cpu")
+TRAINING = ("steps", "seconds", "ended", "images", "epochs", "weights")
+"""What the page tells of a training, of the engine's `figures.json`."""
 
 
 def main() -> int:
     """0 when every chosen row is there, 1 when some failed or were not run."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=Path, default=SPEC, help="default: the anomaly models")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", action="append", default=[], metavar="TABLE[/ROW[/DATA]]")
     parser.add_argument("--minutes-each", type=float, default=15.0, help="limit of a command")
@@ -55,34 +64,34 @@ def main() -> int:
     parser.add_argument("--rescore", action="store_true", help="score the engines there are again")
     parser.add_argument("--page", action="store_true", help="write the page from what is kept")
     args = parser.parse_args()
+    spec = read_spec(args.spec)
     os.chdir(ROOT)
-    spec = read_spec()
-    kept = read_kept()
-    missed = 0
+    file = kept_of(spec)
+    plot, picture = DRAWN[spec["name"]]
+    missed = 0 if args.page else run_all(spec, file, args)
+    results = list(read_kept(file).values())
     if not args.page:
-        missed = run_all(spec, kept, args)
-    results = list(read_kept().values())
-    if not args.page:
-        write_pictures(results)
-    write_plots(spec, results)
+        picture(spec, results)
+    plot(spec, results)
     write_page(spec, results)
     return 1 if missed else 0
 
 
-def read_spec() -> dict[str, Any]:
-    """The tables to make."""
-    return tomlkit.parse(SPEC.read_text(encoding="utf-8")).unwrap()
+def kept_of(spec: dict[str, Any]) -> Path:
+    """The file of the results."""
+    return ROOT / f"bench/results/{spec['name']}.jsonl"
 
 
-def read_kept() -> dict[tuple[str, str, str, int], dict[str, Any]]:
+def read_kept(file: Path) -> dict[tuple[str, str, str, int], dict[str, Any]]:
     """The last result of every row."""
-    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     results = [json.loads(line) for line in lines]
     return {(r["table"], r["row"], r["data"], r["seed"]): r for r in results}
 
 
-def run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) -> int:
-    """Rows that have no result at the end."""
+def run_all(spec: dict[str, Any], file: Path, args: Any) -> int:
+    """Rows that have no result at the end; `file` keeps those that have."""
+    kept = read_kept(file)
     chosen = chosen_of(units(spec, args.data), args.only)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -95,7 +104,7 @@ def run_all(spec: dict[str, Any], kept: dict[Any, dict[str, Any]], args: Any) ->
             if unit.data not in digests:
                 digests[unit.data] = _made(spec["data"][unit.data], unit, args.data)
             for result in _run_unit(unit, digests[unit.data], kept, args):
-                _keep(result)
+                _keep(file, result)
                 console.print(
                     f"{unit.table}/{result['row']} on {unit.data}, seed {unit.seed}: ", end=""
                 )
@@ -152,9 +161,11 @@ def _run_unit(
     log = unit.out / "log.txt"
     unit.out.mkdir(parents=True, exist_ok=True)
     if unit.train and not problem and not args.rescore:
-        _clear(unit.out / "engine")
-        _clear(unit.out / "engine.part")
-        problem = _run(unit.commands(rows[0])[0], log, args.minutes_each)
+        for folder in unit.out.iterdir():
+            if folder.is_dir():
+                _clear(folder)
+        for command in unit.commands(rows[0])[:-1]:
+            problem = problem or _run(command, log, args.minutes_each)
     for row in rows:
         trouble = problem or _run(unit.commands(row)[-1], log, args.minutes_each)
         yield {
@@ -182,9 +193,7 @@ def _found(unit: Unit, row: str) -> dict[str, Any]:
     report = json.loads(unit.file(row, ".json").read_text(encoding="utf-8"))
     figures = unit.out / unit.rows[row] / "figures.json"
     told = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
-    training = {
-        name: told[name] for name in ("steps", "seconds", "ended", "images") if name in told
-    }
+    training = {name: told[name] for name in TRAINING if name in told}
     return {"report": rounded(report, 6), "training": training}
 
 
@@ -227,18 +236,18 @@ def _clear(folder: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _keep(result: dict[str, Any]) -> None:
+def _keep(file: Path, result: dict[str, Any]) -> None:
     """Put a result in place of the one before; several runners may do so at a time."""
-    KEPT.parent.mkdir(exist_ok=True)
-    lock = os.open(KEPT.parent, os.O_RDONLY)
+    file.parent.mkdir(exist_ok=True)
+    lock = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = read_kept()
+        kept = read_kept(file)
         kept[(result["table"], result["row"], result["data"], result["seed"])] = result
         text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept.values())
-        draft = KEPT.with_suffix(".new")
+        draft = file.with_suffix(".new")
         draft.write_text(text, encoding="utf-8")
-        draft.replace(KEPT)
+        draft.replace(file)
     finally:
         os.close(lock)
 
@@ -246,8 +255,9 @@ def _keep(result: dict[str, Any]) -> None:
 def _short(result: dict[str, Any]) -> str:
     if result["outcome"] != "ok":
         return str(result["outcome"])
-    report = result["report"]
-    return f"AUROC {report['auroc']:.3f}, {report.get('latency_ms', {}).get('p50', 0):.2f} ms"
+    told = ("auroc", "macro_f1", "unknown_f1", "ms")
+    found = [(COLUMNS[n][0], COLUMNS[n][1](result)) for n in told]
+    return ", ".join(f"{name} {value:.3f}" for name, value in found if value is not None)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-OUT = Path("results/anomaly")
+import tomlkit
+
 MADE = Path("results/data")
 EVALUATE = "edge-inspector evaluate {engine} --data {csv} --json {report} --scores {scores}"
 
@@ -24,7 +25,7 @@ class Unit:
     seed: int
     csv: Path
     out: Path
-    train: str
+    train: tuple[str, ...]
     rows: dict[str, str]
     evaluate: str
 
@@ -49,22 +50,62 @@ class Unit:
             "report": self.file(row, ".json"),
             "scores": self.file(row, ".csv"),
         }
-        texts = [self.train, self.evaluate] if self.train else [self.evaluate]
-        return [text.format(**places, **scored) for text in texts]
+        return [text.format(**places, **scored) for text in (*self.train, self.evaluate)]
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """
+    The tables to make; `name` is what follows `results_` in the file's name.
+
+    A run with `labels` stands for one run each, `{label}` replaced in its words.
+    """
+    spec: dict[str, Any] = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+    runs = [one for run in spec["run"] for one in _each(run)]
+    return {**spec, "name": path.stem.removeprefix("results_"), "run": runs}
+
+
+def _each(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for label in run.get("labels", [""]):
+        yield {key: _filled(value, label) for key, value in run.items() if key != "labels"}
+
+
+def _filled(value: Any, label: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{label}", label)
+    if isinstance(value, list):
+        return [_filled(inner, label) for inner in value]
+    if isinstance(value, dict):
+        return {_filled(key, label): _filled(inner, label) for key, inner in value.items()}
+    return value
+
+
+def with_borrowed(spec: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results, and those again that a run with `from` shows of another table's."""
+    again = [
+        {**result, "table": run["table"]}
+        for run in spec["run"]
+        for result in results
+        if run.get("from") == result["table"]
+        and run["name"] == result["row"]
+        and result["data"] in run["data"]
+    ]
+    return [*results, *again]
 
 
 def units(spec: dict[str, Any], data: Path) -> Iterator[Unit]:
     """Every training that the tables name: all with their first seed, then with their second."""
-    most = max(len(run.get("seeds", [0])) for run in spec["run"])
+    own = [run for run in spec["run"] if "from" not in run]
+    most = max(len(run.get("seeds", [0])) for run in own)
     for turn in range(most):
-        for run in spec["run"]:
+        for run in own:
             seeds = run.get("seeds", [0])
             for name in run["data"] if turn < len(seeds) else ():
-                yield _unit(run, name, spec["data"][name], seeds[turn], data)
+                yield _unit(spec, run, name, seeds[turn], data)
 
 
-def _unit(run: dict[str, Any], name: str, source: dict[str, str], seed: int, data: Path) -> Unit:
-    made = MADE / name / "data.csv"
+def _unit(spec: dict[str, Any], run: dict[str, Any], name: str, seed: int, data: Path) -> Unit:
+    source, made = spec["data"][name], MADE / name / "data.csv"
+    train = run.get("train", [])
     slug = re.sub(r"[^a-z0-9.]+", "-", run["name"].lower())
     return Unit(
         table=run["table"],
@@ -72,8 +113,8 @@ def _unit(run: dict[str, Any], name: str, source: dict[str, str], seed: int, dat
         data=name,
         seed=seed,
         csv=made if "make" in source else data / source["needs"],
-        out=OUT / run["table"] / name / slug / str(seed),
-        train=run.get("train", ""),
+        out=Path("results") / spec["name"] / run["table"] / name / slug / str(seed),
+        train=(train,) if isinstance(train, str) else tuple(train),
         rows=run.get("rows", {run["name"]: "engine"}),
         evaluate=run.get("evaluate", EVALUATE),
     )

@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch", reason="the results tables train networks")
 
-from bench import results_run, results_units
+from bench import results_run
+from bench.folds import dealt
+from bench.results_columns import COLUMNS
+from bench.results_confusions import summed
 from bench.results_page import write_page
-from bench.results_units import units
+from bench.results_units import read_spec, units, with_borrowed
 
 REPORT = {
     "auroc": 0.75,
@@ -25,6 +29,7 @@ WRITE = "python -c \"import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(s
 
 def spec_of(evaluate, **run):
     return {
+        "name": "trial",
         "title": "Results",
         "intro": "All of it.",
         "data": {
@@ -45,7 +50,6 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "tiles.csv").write_text("path,label,split\na.png,good,test\n", encoding="utf-8")
     (tmp_path / "a.png").write_bytes(b"pixels")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results_run, "KEPT", tmp_path / "kept.jsonl")
     return tmp_path
 
 
@@ -59,8 +63,9 @@ class Options:
 
 def run(spec):
     """Run what is not kept; the kept results by row and data."""
-    missed = results_run.run_all(spec, results_run.read_kept(), Options())
-    return missed, {(key[1], key[2]): r for key, r in results_run.read_kept().items()}
+    file = Path("kept.jsonl")
+    missed = results_run.run_all(spec, file, Options())
+    return missed, {(key[1], key[2]): r for key, r in results_run.read_kept(file).items()}
 
 
 def sound():
@@ -72,7 +77,7 @@ def test_a_row_keeps_its_report_its_commands_and_where_it_ran(place):
     result = kept["five", "tiles"]
     assert result["outcome"] == "ok"
     assert result["report"] == REPORT
-    assert "results/anomaly/t/tiles/five/0/five.json" in result["commands"][0]
+    assert "results/trial/t/tiles/five/0/five.json" in result["commands"][0]
     assert len(result["digest"]) == 64
     assert missed == 1
     assert kept["five", "bolts"]["outcome"] == "not run: its data are not here"
@@ -138,7 +143,7 @@ def test_rows_are_chosen_by_table_row_and_data_in_the_order_asked_for(place):
 
 def page(spec, results):
     write_page(spec, results)
-    return Path("docs/results-anomaly.md").read_text(encoding="utf-8")
+    return Path("docs/results-trial.md").read_text(encoding="utf-8")
 
 
 def test_the_page_names_every_row_whatever_became_of_it(place):
@@ -178,12 +183,154 @@ def test_goals_are_told_met_or_missed(place):
     assert "| open | Tiles | at least 0.5 | not run | - |" in text
 
 
-def test_the_tables_in_the_repository_can_be_read():
-    root = Path(results_run.SPEC).parent.parent
-    spec = results_run.read_spec()
-    assert results_units.OUT.parts[0] == "results"
+def test_goals_over_all_rows_take_their_mean_or_the_worst(place):
+    _, kept = run(spec_of(sound()))
+    one = kept["five", "tiles"]
+    other = {**one, "row": "six", "report": {**REPORT, "auroc": 0.25}}
+    goal = {"table": "t", "data": "tiles", "rows": ["five", "six"], "figure": "auroc"}
+    spec = spec_of(sound())
+    spec["goal"] = [
+        {**goal, "says": "mean", "at_least": 0.5, "over": "mean"},
+        {**goal, "says": "worst", "at_least": 0.5, "over": "worst"},
+        {**goal, "says": "lowest", "at_most": 0.5},
+    ]
+    text = page(spec, [one, other])
+    assert "| mean | Tiles | at least 0.5 | 0.500 (2 of 2 rows) | met |" in text
+    assert "| worst | Tiles | at least 0.5 | 0.250 (six) | missed |" in text
+    assert "| lowest | Tiles | at most 0.5 | 0.250 (six) | met |" in text
+
+
+NAMED: dict[str, Any] = {
+    "macro_f1": 0.5,
+    "labels": ["good", "dent", "stain"],
+    "confusion": [[18, 2, 0], [1, 5, 4], [0, 0, 10]],
+    "per_class": {
+        "good": {"precision": 0.947, "recall": 0.9, "f1": 0.923, "support": 20},
+        "dent": {"precision": 0.714, "recall": 0.5, "f1": 0.588, "support": 10},
+        "stain": {"precision": 0.714, "recall": 1.0, "f1": None, "support": 10},
+    },
+}
+
+
+def figure(name, report):
+    return COLUMNS[name][1]({"report": report})
+
+
+def test_a_defect_told_by_another_defects_name_is_caught():
+    assert figure("caught", NAMED) == 19 / 20
+    assert figure("precise", NAMED) == 19 / 21
+    assert figure("apart", NAMED) == 37 / 40
+
+
+def test_a_recall_counts_for_its_goal_only_at_the_precision_wanted():
+    assert figure("caught_precisely", NAMED) == 19 / 20
+    sloppy = {**NAMED, "confusion": [[10, 10, 0], *NAMED["confusion"][1:]]}
+    assert figure("caught_precisely", sloppy) == 0
+
+
+def test_a_set_without_a_good_class_has_no_recall_of_defects():
+    assert figure("caught", {**NAMED, "labels": ["bent", "dent", "stain"]}) is None
+
+
+def test_the_page_tells_a_classifier_class_by_class(place):
+    _, kept = run(spec_of(sound()))
+    spec = spec_of(sound())
+    spec["table"]["t"]["columns"] = ["macro_f1", "px", "weights", "seeds"]
+    result = {
+        **kept["five", "tiles"],
+        "report": NAMED,
+        "commands": ["train --size 64", "evaluate"],
+        "training": {"weights": "from scratch", "steps": 3, "ended": "time"},
+    }
+    text = page(spec, [result])
+    assert "| five | 0.500 | 64 | from scratch | 1 |" in text
+    assert "| dent | 0.71 / 0.50 / 0.59 |" in text
+    assert "| stain | 0.71 / 1.00 / - |" in text
+
+
+def test_confusions_of_several_runs_are_counted_together():
+    other = {"labels": ["dent", "stain", "good"], "confusion": [[1, 0, 0], [0, 2, 0], [0, 0, 3]]}
+    labels, counts = summed([NAMED, other])
+    assert labels == ["good", "dent", "stain"]
+    assert counts.diagonal().tolist() == [21, 6, 12]
+
+
+def test_a_row_of_another_table_is_shown_again_and_not_run_again(place):
+    spec = spec_of(sound())
+    spec["run"].append({"table": "again", "name": "five", "data": ["tiles"], "from": "t"})
+    assert [unit.table for unit in units(spec, Path())] == ["t", "t"]
+    _, kept = run(spec)
+    borrowed = with_borrowed(spec, list(kept.values()))[len(kept) :]
+    assert [(r["table"], r["row"], r["data"]) for r in borrowed] == [("again", "five", "tiles")]
+
+
+def test_a_run_trains_by_several_commands_and_stops_at_the_first_that_fails(place):
+    first = "python -c \"open('{out}/one', 'w')\""
+    broken = 'python -c "import sys; sys.exit(3)"'
+    spec = spec_of(sound(), train=[first, broken, first.replace("one", "two")])
+    _, kept = run(spec)
+    assert kept["five", "tiles"]["outcome"] == "failed: it said nothing (exit 3)"
+    assert len(kept["five", "tiles"]["commands"]) == 4
+    assert [path.name for path in Path("results").rglob("[a-z]*") if path.is_file()] != []
+    assert list(Path("results").rglob("one"))
+    assert not list(Path("results").rglob("two"))
+
+
+def test_a_run_with_labels_stands_for_one_run_each(place):
+    text = """
+    [data.tiles]
+    title = "Tiles"
+    needs = "tiles.csv"
+    [[run]]
+    table = "t"
+    name = "{label} held out"
+    labels = ["dent", "stain"]
+    data = ["tiles"]
+    train = ["hold {csv} --label {label}"]
+    """
+    Path("results_trial.toml").write_text(text, encoding="utf-8")
+    spec = read_spec(Path("results_trial.toml"))
+    assert spec["name"] == "trial"
+    assert [(u.name, u.commands(u.name)[0]) for u in units(spec, Path())] == [
+        ("dent held out", "hold tiles.csv --label dent"),
+        ("stain held out", "hold tiles.csv --label stain"),
+    ]
+
+
+def rows_of(groups):
+    return [
+        {"path": f"{group}-{n}.png", "label": label, "split": "", "group": group}
+        for group, label, count in groups
+        for n in range(count)
+    ]
+
+
+def test_folds_keep_groups_whole_and_classes_in_balance():
+    groups = [(f"n{n}", "normal", 1 + n % 4) for n in range(60)]
+    groups += [(f"d{n}", "dent", 2) for n in range(10)]
+    rows = rows_of(groups)
+    fold_of = dealt(rows)
+    assert set(fold_of) == {group for group, *_ in groups}
+    for fold in range(5):
+        here = [row["label"] for row in rows if fold_of[row["group"]] == fold]
+        assert here.count("dent") == 4
+        assert abs(here.count("normal") - 30) <= 1
+
+
+def test_folds_are_the_same_whatever_the_order_of_the_rows():
+    rows = rows_of([(f"g{n}", "ab"[n % 2], 1 + n % 3) for n in range(40)])
+    assert dealt(rows) == dealt(rows[::-1])
+
+
+@pytest.mark.parametrize("name", ["anomaly", "classifiers"])
+def test_the_tables_in_the_repository_can_be_read(name):
+    spec = read_spec(results_run.ROOT / f"bench/results_{name}.toml")
+    assert spec["name"] in results_run.DRAWN
     for unit in units(spec, Path("data")):
         assert unit.table in spec["table"]
+        assert unit.out.parts[:2] == ("results", name)
         for row in unit.rows:
             assert all("{" not in command for command in unit.commands(row))
-    assert (root / "bench/results_anomaly.toml").is_file()
+    rows = {(run["table"], row) for run in spec["run"] for row in run.get("rows", [run["name"]])}
+    for goal in spec["goal"]:
+        assert {(goal["table"], row) for row in goal["rows"]} <= rows
