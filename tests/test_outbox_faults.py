@@ -10,9 +10,9 @@ import pytest
 
 from edge_inspector.errors import StoreFault
 from edge_inspector.outbox import Log, Outbox
-from edge_inspector.outbox.entries import Accept
+from edge_inspector.outbox.entries import Accept, Trim
 from edge_inspector.outbox.log import NAME
-from edge_inspector.outbox.store import FLOOR
+from edge_inspector.outbox.store import FLOOR, Store
 from edge_inspector.records import Committed, FrameHead, FrameKey, Outcome, Reason, Verdict
 
 KILLS = 24
@@ -229,6 +229,24 @@ def test_an_io_error_is_reported_once_and_nothing_is_acknowledged_after_it(tmp_p
     assert "IOError" in str(sick.faults[0])
     assert [row.vseq for row in sick.committed] == [1]
     assert disk.failed == 1
+
+
+def test_rows_that_retention_could_not_take_are_not_told_as_gone(tmp_path):
+    disk = FailingDisk(0)
+    try:
+        store = Store(tmp_path)
+        store.open()
+        store.write([verdict(1), verdict(2)])
+        disk.fail_at = disk.syncs + 1
+        with pytest.raises(apsw.IOError):
+            store.write([Trim(1)])
+        told = (store.oldest, store.head)
+        store.close()
+    finally:
+        disk.unregister()
+    log = Log(tmp_path)
+    assert log.bounds() == told == (1, 2)
+    log.close()
 
 
 @pytest.mark.parametrize("damage", ["header", "pages", "text"])

@@ -61,7 +61,7 @@ class Store:
         self.head = self._newest = 0
         self.oldest = 1
         self.runs: list[tuple[int, int]] = []
-        self._chain = self._floor = 0
+        self._base = self._chain = self._floor = 0
         self._max_pages = max_pages
         self._lock: Lock | None = None
         self._db: apsw.Connection | None = None
@@ -97,7 +97,7 @@ class Store:
 
     def write(self, batch: Sequence[Entry]) -> Written:
         """Write a batch in one durable transaction; raises `apsw.Error` and keeps nothing of it."""
-        db, before = self._connection, (self._newest, self._chain)
+        db, before = self._connection, (self._newest, self._chain, self._base)
         kinds = {type(entry) for entry in batch}
         passed("before", kinds)
         try:
@@ -105,11 +105,11 @@ class Store:
             written = self._write_rows(batch)
             db.execute("COMMIT")
         except apsw.Error:
-            self._newest, self._chain = before
+            self._newest, self._chain, self._base = before
             if db.in_transaction:  # a full disk has rolled it back already
                 db.execute("ROLLBACK")
             raise
-        self.head = self._newest
+        self.head, self.oldest = self._newest, self._base + 1
         passed("after", kinds)
         self._raise_floor()
         now_ns = clock.now_ns()
@@ -191,8 +191,8 @@ class Store:
         newest = "SELECT vseq, chain FROM verdict ORDER BY vseq DESC LIMIT 1"
         base = _rows(self._connection, "SELECT vseq, chain FROM base")
         self._newest, self._chain = (_rows(self._connection, newest) or base)[0]
-        self.head = self._newest
-        self.oldest = base[0][0] + 1
+        self._base = base[0][0]
+        self.head, self.oldest = self._newest, self._base + 1
         self.runs = self._read_runs()
         self._floor = self._read_floor()
         self._raise_floor()
@@ -283,7 +283,7 @@ class Store:
         for last in _rows(db, "SELECT vseq, chain FROM verdict WHERE vseq=?", (upto,)):
             db.execute("UPDATE base SET vseq=?, chain=?", last)
             db.execute("DELETE FROM verdict WHERE vseq<=?", (upto,))
-            self.oldest = upto + 1
+            self._base = upto
 
 
 def _rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
