@@ -28,7 +28,7 @@ def source(pretend_daemon):
         yield source
 
 
-def until(true, timeout_s=2.0):
+def until(true, timeout_s=10.0):
     """Wait for what another thread does."""
     give_up_ns = clock.now_ns() + round(timeout_s * 1e9)
     while not true():
