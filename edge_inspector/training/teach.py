@@ -23,7 +23,7 @@ from edge_inspector.training.teach_choice import choose
 from edge_inspector.training.teach_composed import Caught, caught
 from edge_inspector.training.teach_crops import aligners, cut_good, places
 from edge_inspector.training.teach_engine import TaughtEngine, teach_engine
-from edge_inspector.training.teach_recipe import Draft, draft, with_budget
+from edge_inspector.training.teach_recipe import Draft, classifiers_of, draft, with_budget
 from edge_inspector.training.teach_score import (
     Scored,
     outcomes,
@@ -109,13 +109,8 @@ def teach(recipe: Path, recorded: Path, wish: Wish, tell: Tell, show: Show) -> T
     units = units.seen_by(seeing or units.cameras)
     _tell_draft(drafted, units, tell)
     engines = _engines(drafted, units, wish, tell, show)
-    taught_here = {engine.name: engine.folder for engine in engines}
-    kept = {
-        region.classifier: drafted.recipe.engines[region.classifier]
-        for region in drafted.recipe.regions
-        if region.classifier is not None
-    }
-    observed = drafted.recipe.model_copy(update={"engines": kept | taught_here, "observe": True})
+    folders = classifiers_of(drafted.recipe) | {engine.name: engine.folder for engine in engines}
+    observed = drafted.recipe.model_copy(update={"engines": folders, "observe": True})
     observed, tools = with_tools(observed, recipe.resolve().parent / "tools", units.train, show)
     with _opened(observed, wish) as inspector:
         scored = _scored(inspector, units, wish, show)

@@ -66,6 +66,12 @@ def draft(path: Path, product: str, units: Sequence[Unit], cameras: Sequence[str
     )
 
 
+def classifiers_of(recipe: Recipe) -> dict[str, Path]:
+    """Engines that name defects, which nobody can teach from good units: they stay as they are."""
+    names = (region.classifier for region in recipe.regions)
+    return {name: recipe.engines[name] for name in names if name is not None}
+
+
 def _proposed(folder: Path, product: str, units: Sequence[Unit], cameras: Sequence[str]) -> Draft:
     try:
         folder.mkdir(parents=True, exist_ok=True)
