@@ -47,8 +47,8 @@ SWITCH_S = 0.0005
 """The writer thread must not wait 5 ms for the loop to let go of the interpreter."""
 STATE_NS = 1_000_000_000
 EXIT_STORE_FAULT = 74
-PICTURES = 1024
-"""Verdicts of the log whose pictures are still known after a start."""
+KNOWN = 1024
+"""Newest verdicts of the log whose numbers and pictures are still known after a start."""
 
 
 class Daemon:
@@ -114,8 +114,7 @@ class Daemon:
     def _open_log(self) -> int:
         outbox = self._parts.outbox
         aborted = outbox.open(on_batch=self._on_batch, on_fault=self._on_fault, on_run=self._on_run)
-        known = outbox.pictures(PICTURES)
-        self._docket.resume(outbox.runs(), known[-1][0] if known else None, known)
+        self._docket.resume(outbox.runs(), outbox.pictures(KNOWN))
         return aborted
 
     async def _start(self, ingest: Child, aborted: int) -> None:

@@ -590,9 +590,9 @@ class TestExpected:
 
 
 class TestResume:
-    def resumed(self, run, last):
+    def resumed(self, run, *rows):
         line = Line()
-        line.docket.resume([(0, run)], last)
+        line.docket.resume([(0, run)], [(row, {}) for row in rows])
         return line
 
     def verdict(self, trigger_id, run):
@@ -612,14 +612,33 @@ class TestResume:
         line.tick(1000)
         assert no_images(line) == [part(41, run=3), part(42, run=3)]
 
+    def test_a_gap_that_the_log_passed_over_is_answered_for_when_the_source_is_back(self):
+        line = self.resumed(3, *(self.verdict(number, 3) for number in (37, 40, 38, 41)))
+        line.judged(1, 1, trigger_id=42)
+        line.tick(1000)
+        assert no_images(line) == [part(39, run=3)]
+
+    def test_what_is_offered_again_after_a_restart_is_no_gap(self):
+        line = self.resumed(3, *(self.verdict(number, 3) for number in (37, 40)))
+        line.judged(1, 1, trigger_id=38)
+        line.judged(2, 2, trigger_id=39)
+        line.tick(1000)
+        assert no_images(line) == []
+
+    def test_a_counter_that_the_log_saw_fall_leaves_no_gap(self):
+        line = self.resumed(3, *(self.verdict(number, 3) for number in (400, 401, 1, 2)))
+        line.judged(1, 1, trigger_id=4)
+        line.tick(1000)
+        assert no_images(line) == [part(3, run=3)]
+
     @pytest.mark.parametrize("last", ["none", "of another run", "without a trigger id"])
     def test_otherwise_the_first_part_is_the_first(self, last):
         known = {
-            "none": None,
-            "of another run": self.verdict(40, 2),
-            "without a trigger id": msgspec.structs.replace(self.verdict(40, 3), trigger_id=None),
+            "none": [],
+            "of another run": [self.verdict(40, 2)],
+            "without a trigger id": [msgspec.structs.replace(self.verdict(40, 3), trigger_id=None)],
         }
-        line = self.resumed(3, known[last])
+        line = self.resumed(3, *known[last])
         line.judged(1, 1, trigger_id=43)
         line.tick(1000)
         assert list(line.verdicts) == [part(43, run=3)]

@@ -135,7 +135,7 @@ class Frozen(World):
             for digest, comings in self.shown.items()
         }
         self.docket = self.make("s", *self._terms(), self.remembered)
-        self.docket.resume([(0, 0)], None, self.pictures())
+        self.docket.resume([(0, 0)], self.pictures())
         self.room()
 
     def pictures(self):
@@ -233,8 +233,8 @@ class LetsCopiesPass(Docket):
 class ForgetsAtStart(Docket):
     """Control: the log's pictures are not remembered."""
 
-    def resume(self, runs, last, pictures=()):
-        super().resume(runs, last)
+    def resume(self, runs, known):
+        super().resume(runs, [])
 
 
 class BelievesNobody(Docket):

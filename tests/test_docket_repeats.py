@@ -174,7 +174,7 @@ def test_a_restart_forgets_no_picture_that_the_log_knows():
         frames=(FrameKey("line", "e", 1),),
         recipe="bga",
     )
-    docket.resume([(0, 0)], verdict, [(verdict, {"main": 8, "side": 7})])
+    docket.resume([(0, 0)], [(verdict, {"main": 8, "side": 7})])
     offer = offering(docket)
     assert offer(2, 8).fault is Reason.CAMERA_FAULT
     assert offer(1, 8).fault is None, "offered again, since its source heard of no verdict"

@@ -35,7 +35,7 @@ from edge_inspector.docket.words import (
     Settled,
     WorkerLost,
 )
-from edge_inspector.records import Committed, FrameHead, FrameKey, Inspection, Reason, Verdict
+from edge_inspector.records import Committed, FrameHead, FrameKey, Inspection, Reason
 
 
 class Docket:
@@ -77,14 +77,13 @@ class Docket:
         self._repeats = Repeats(never_repeat)
         self._numbers = Numbers(self._open, self._past, self._act, self._deadline)
 
-    def resume(
-        self, runs: list[tuple[int, int]], last: Verdict | None, pictures: Pictures = ()
-    ) -> None:
-        """Go on in these runs, behind the log's newest verdict and its pictures, oldest first."""
+    def resume(self, runs: list[tuple[int, int]], known: Pictures) -> None:
+        """Go on in these runs, behind the log's newest verdicts and their pictures, oldest first."""
         self._runs = Runs(runs)
-        self._repeats.remember(pictures)
-        if last is not None and last.trigger_id is not None:
-            self._numbers.seen(last.station, last.run, last.trigger_id)
+        self._repeats.remember(known)
+        for verdict, _ in known:
+            if verdict.trigger_id is not None:
+                self._numbers.seen(verdict.station, verdict.run, verdict.trigger_id)
 
     @property
     def run(self) -> int:

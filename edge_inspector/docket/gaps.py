@@ -82,11 +82,14 @@ class Gaps:
 
     Where frames have trigger ids these decide, since only they name the part; else the frame
     numbers do. A jump of more than `MAX_GAP` is a counter that was set anew: no frame is invented.
-    A frame that comes late moves no counter, or it would hide what is lost next.
+    A frame that comes late moves no counter, or it would hide what is lost next. A gap that was
+    not answered for before a restart is found again in the log.
     """
 
     def __init__(self) -> None:
         self._highest: OrderedDict[tuple[str, str, int], int] = OrderedDict()
+        self._owed: dict[tuple[str, int], set[int]] = {}
+        """Station and run -> trigger ids that the log passed over."""
 
     def missing(self, head: FrameHead) -> list[FrameHead]:
         """Stand-ins for the frames between this one and the highest before it."""
@@ -99,12 +102,17 @@ class Gaps:
         fresh = key.seq > self._highest.get(newest, 0) and not head.tombstone
         self._count(newest, key.seq)
         first = self._count(("", head.station, head.run), trigger_id, may_fall=fresh)
+        owed = self._owed.pop((head.station, head.run), set()) - {trigger_id}
         nameless = FrameKey(key.source, key.epoch, 0)
-        return [stand_in(head, nameless, number) for number in range(first, trigger_id)]
+        numbers = sorted(owed.union(range(first, trigger_id)))
+        return [stand_in(head, nameless, number) for number in numbers]
 
     def seen(self, station: str, run: int, trigger_id: int) -> None:
-        """Count a trigger id."""
-        self._count(("", station, run), trigger_id)
+        """Count a trigger id that the log has answered for, in the order of its rows."""
+        first = self._count(("", station, run), trigger_id, may_fall=True)
+        owed = self._owed.setdefault((station, run), set())
+        owed.discard(trigger_id)
+        owed.update(range(first, trigger_id))
 
     def _count(self, name: tuple[str, str, int], number: int, *, may_fall: bool = False) -> int:
         """Count a number; the first of those that are missing before it."""

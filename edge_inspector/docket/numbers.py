@@ -55,7 +55,7 @@ class Numbers:
         self._gaps = Gaps()
 
     def seen(self, station: str, run: int, trigger_id: int) -> None:
-        """The log ends with this trigger id."""
+        """The log has a verdict with this trigger id."""
         self._gaps.seen(station, run, trigger_id)
 
     def expect(self, head: FrameHead, cameras: tuple[str, ...]) -> None:

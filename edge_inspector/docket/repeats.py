@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 from edge_inspector.records import FrameHead, FrameKey, Verdict
 
-Pictures = Iterable[tuple[Verdict, dict[str, int]]]
+Pictures = Sequence[tuple[Verdict, dict[str, int]]]
 """Settled units, the oldest first, each with the digests of its pixels by camera."""
 
 KEPT = 32
