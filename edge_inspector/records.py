@@ -19,7 +19,6 @@ from edge_inspector.records_crops import Pose as Pose
 from edge_inspector.records_crops import Roi as Roi
 from edge_inspector.records_crops import Score as Score
 
-
 UNNAMED = "unnamed"
 """Stands for the class of a defect that nobody had the time to name."""
 
