@@ -9,11 +9,17 @@ import shutil
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edge_inspector import importer
+from edge_inspector.cli.train_common import (
+    add_common,
+    check_common,
+    progress,
+    tell_images,
+    told_when_cut_off,
+)
 from edge_inspector.errors import Misuse
-from edge_inspector.training.checkpoint import FILE, part_of
+from edge_inspector.training.checkpoint import part_of
 from edge_inspector.training.data import GoodCrops, read_good
 from edge_inspector.training.export import check_folder, write_engine
 from edge_inspector.training.plan import LOOPS, Plan, Trained
@@ -34,11 +40,9 @@ def add_train_anomaly(parser: argparse.ArgumentParser) -> None:
     """Arguments of `train anomaly`."""
     parser.add_argument("--data", type=Path, required=True, help="CSV or folder of images")
     parser.add_argument("--model", required=True, help=", ".join(sorted(LOOPS)))
-    parser.add_argument("--out", type=Path, required=True, metavar="ENGINE_DIR")
-    parser.add_argument("--minutes", type=float, default=60.0, help="at most; the default is 60")
+    add_common(parser)
     parser.add_argument("--steps", type=int, help="at most; default: what the model needs")
     parser.add_argument("--epochs", type=int, help="at most; default: the model's own, if any")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--score",
         type=_scores,
@@ -57,28 +61,16 @@ def add_train_anomaly(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a backbone's, for sure, padim and patchcore; default: an installed package's",
     )
-    parser.add_argument("--size", type=int, help="side of the crops in px; default: by the data")
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="default: by the data")
-    parser.add_argument("--square", action="store_true", help="cut to the centre square first")
     parser.add_argument(
         "--standardise",
         action="store_true",
         help="take each crop's own brightness and contrast out",
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint of a run that was cut off"
-    )
-    parser.add_argument(
-        "--keep-state", action="store_true", help="leave the last checkpoint in ENGINE_DIR.part"
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as one object")
 
 
 def run_train_anomaly(args: argparse.Namespace) -> int:
     """0 when an engine was written and training ended well, 1 when its loss broke on the way."""
-    if args.minutes <= 0 or args.threads < 1:
-        raise Misuse(f"--minutes {args.minutes:g}, --threads {args.threads}; both must be above 0")
+    check_common(args)
     _check_weights(args)
     folders = {
         score: folder
@@ -92,13 +84,8 @@ def run_train_anomaly(args: argparse.Namespace) -> int:
         args.data, args.seed, size=args.size, channels=args.channels, square=args.square
     )
     _tell_data(crops, console)
-    try:
+    with told_when_cut_off(args.out, console):
         sound = [_make(args, score, out, crops, console) for score, out in folders.items()]
-    except KeyboardInterrupt:
-        part = part_of(args.out)
-        kept = f"{part} keeps the state; --resume with the same words goes on"
-        console.print(kept if (part / FILE).exists() else "nothing was kept, it was too early")
-        raise
     if not args.keep_state:
         shutil.rmtree(part_of(args.out), ignore_errors=True)
     return 0 if all(sound) else 1
@@ -176,24 +163,11 @@ def _tell_data(crops: GoodCrops, console: Console) -> None:
         f"{len(crops.train)} good crops to learn from, {len(crops.held_out)} held out, "
         f"{shape.height} x {shape.width} x {shape.channels}"
     )
-    for remark in crops.remarks:
-        console.print(remark)
-    for item in crops.corrupt[:5]:
-        console.print(f"left out, cannot be read: {item.path}")
-    if len(crops.corrupt) > 5:
-        console.print(f"left out in all: {len(crops.corrupt)} broken files")
+    tell_images(crops.remarks, crops.corrupt, console)
 
 
 def _train(plan: Plan, crops: GoodCrops, console: Console) -> Trained:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     loop = importer.choose(LOOPS, plan.model, "model")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("first steps", total=None)
-        trained: Trained = loop(
-            plan,
-            crops,
-            lambda step, loss, best: progress.update(
-                task, description=f"step {step}  loss {loss:.4f}  held out, best {best:.4f}"
-            ),
-        )
+    with progress(console, "held out, best") as tick:
+        trained: Trained = loop(plan, crops, tick)
     return trained

@@ -36,6 +36,7 @@ FOCUS = 2.0
 WARM_STEPS = 50
 """Steps of each phase over which its rate rises."""
 LOOK_BATCH = 128
+EPOCH_STEPS = 32
 _PLAIN = ("order", "steps", "phase", "phase_step", "ended", "best", "kept", "losses")
 """What of a course is kept in a checkpoint as it is."""
 
@@ -102,8 +103,9 @@ class Course:
         self.generator = torch.Generator().manual_seed(plan.seed)
         self.kind = torch.device(plan.device).type
         self.order = torch.empty(0, dtype=torch.int64)
-        self.batch = min(plan.batch, len(crops.train))
-        self.epoch_steps = len(crops.train) // self.batch
+        count = len(crops.train)
+        self.batch = min(plan.batch or min(max(count // EPOCH_STEPS, 8), 64), count)
+        self.epoch_steps = count // self.batch
         self.bounds = Bounds(plan.minutes, None, plan.epochs, self.epoch_steps)
         self.epochs = plan.epochs
         self.steps, self.phase_step, self.ended = 0, 0, ""

@@ -46,7 +46,8 @@ class ClassifierPlan:
     flips: bool = False
     rate: float | None = None
     """First rate of the first phase, the others in proportion; None takes the phases' own."""
-    batch: int = 64
+    batch: int | None = None
+    """None takes 8 to 64, so that an epoch has 32 steps where it can."""
     device: str = "cpu"
     half: bool = False
     """Multiply in bfloat16 while learning: twice as fast on processors that know it."""
