@@ -85,12 +85,20 @@ def settle(bench, client, controller):
     return rows
 
 
+def until_settled(client, seconds=30.0):
+    give_up_ns = clock.now_ns() + int(seconds * 1e9)
+    while not client.settled():
+        assert clock.now_ns() < give_up_ns, "no unit was settled"
+        threading.Event().wait(0.05)
+
+
 @pytest.mark.fault
 @pytest.mark.timeout(400)
 def test_sixty_kills_lose_and_contradict_nothing(line):
     bench, client, controller = line
     chance = random.Random(SEED)
     client.start()
+    until_settled(client)  # before it no part is known, so that none can be missed
     killed: Counter[str] = Counter()
     while sum(killed.values()) < KILLS:
         threading.Event().wait(chance.uniform(0.35, 0.75))
