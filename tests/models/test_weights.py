@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edge_inspector.errors import DataError, Misuse
 from edge_inspector.models import weights
@@ -62,6 +63,28 @@ def test_weights_come_from_a_file_and_keys_beyond_the_network_are_ignored(networ
     with torch.no_grad():
         x = prepare(crops())
         torch.testing.assert_close(other(x)[0], network(x)[0], rtol=0, atol=0)
+
+
+def test_a_safetensors_file_serves_as_well_and_a_broken_one_is_named(network, tmp_path):
+    file = tmp_path / "random.safetensors"
+    save_file(network.state_dict(), file)
+    other = EfficientNetLite0((2, 4, 10)).eval()
+    load_weights(other, file)
+    assert torch.equal(other.get_buffer("_bn0.running_var"), network.get_buffer("_bn0.running_var"))
+    assert torch.equal(other._conv_stem.weight, network._conv_stem.weight)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"random\.safetensors: is no safetensors file"):
+        load_weights(other, file)
+
+
+def test_weights_of_another_architecture_are_counted(network, tmp_path):
+    file = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, file)
+    with pytest.raises(DataError) as raised:
+        load_weights(network, file)
+    count = sum(not key.endswith("num_batches_tracked") for key in network.state_dict())
+    assert f"{count} of {count} tensors are missing or of another shape" in str(raised.value)
+    assert "2 are strange to it (first 'conv1.weight')" in str(raised.value)
 
 
 def test_a_missing_file_is_named():
