@@ -25,7 +25,9 @@ from edge_inspector.errors import Breakage, DataError, Misuse
 State = dict[str, Any]
 """Tensors, numbers, texts, and lists and dictionaries of them."""
 EVERY_S = 10.0
-"""Seconds between two checkpoints: what a power cut costs at most."""
+"""Seconds between two checkpoints: what a power cut costs, of all but the largest networks."""
+PATIENCE = 20
+"""Times as long as the last checkpoint took to write, the next is waited for at least."""
 FILE = "checkpoint"
 
 
@@ -85,6 +87,7 @@ class Keeper(AbstractContextManager["Keeper"]):
         self._asked = False
         self._before: Any = None
         self._saved_ns = clock.now_ns()
+        self._wait_ns = EVERY_S * 1e9
 
     def __enter__(self) -> Keeper:
         if self._path is not None and threading.current_thread() is threading.main_thread():
@@ -119,10 +122,11 @@ class Keeper(AbstractContextManager["Keeper"]):
         """Keep the state if it is time; raises `KeyboardInterrupt` when Ctrl-C was pressed."""
         if self._path is None:
             return
-        due = clock.now_ns() - self._saved_ns > EVERY_S * 1e9
-        if due or last or self._asked:
+        begun = clock.now_ns()
+        if begun - self._saved_ns > self._wait_ns or last or self._asked:
             save(self._path, {"identity": self._identity, "state": state()})
             self._saved_ns = clock.now_ns()
+            self._wait_ns = max(EVERY_S * 1e9, PATIENCE * (self._saved_ns - begun))
         if self._asked:
             raise KeyboardInterrupt
 
