@@ -65,18 +65,25 @@ class Tail(Document):
     scale: float = Field(gt=0)
 
 
-class Unknown(Document):
-    """At what strangeness a classifier's crop is of no class; set on known validation crops."""
+class Strange(Document):
+    """At what strangeness crops that look alike are of no class; set on known validation crops."""
 
-    limit: float
+    limit: float = Field(gt=0)
     """Summed surprise at or above which a crop is `unknown`."""
     doubt: Tail
     novelty: Tail
     anomaly: Tail | None = None
-    """None where no anomaly engine stands beside the classifier."""
-    refused_defects: float = Field(ge=0, le=1)
-    refused_good: float = Field(ge=0, le=1)
-    """Shares of known validation crops that the limit calls unknown."""
+    """None where no anomaly engine takes part."""
+    refused: float = Field(default=0.0, ge=0, le=1)
+    crops: int = Field(default=0, ge=0)
+    """Validation crops that set the limit; it calls the share `refused` of them unknown."""
+
+
+class Unknown(Document):
+    """Limits of a classifier's crops: those that look good, and those that look defective."""
+
+    good: Strange | None = None
+    defects: Strange | None = None
 
 
 class Manifest(Document):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_inspector.bundle import seal
-from edge_inspector.manifest import Challenge, Input, Manifest, Statistics, Tail, Unknown
+from edge_inspector.manifest import Challenge, Input, Manifest, Statistics, Strange, Tail, Unknown
 
 
 class MakeEngine(Protocol):
@@ -168,6 +168,9 @@ def write_class_engine(folder: Path, *, side: int = 32, square: bool = False) ->
     cv2.imwrite(str(folder / "bad.png"), bad)
     calm, bright = math.exp(4), math.exp(40 * 100 / 255)
     no_mark = math.exp(0)
+    limit = Strange(
+        limit=3.0, doubt=Tail(usual=0.5, scale=0.1), novelty=Tail(usual=0.05, scale=0.05)
+    )
     draft = Manifest(
         name="kinds",
         version=1,
@@ -186,13 +189,7 @@ def write_class_engine(folder: Path, *, side: int = 32, square: bool = False) ->
             tolerance=1e-4,
         ),
         statistics=Statistics(count=0, median=0.0, spread=1.0, p99=0.0, maximum=0.0),
-        unknown=Unknown(
-            limit=3.0,
-            doubt=Tail(usual=0.5, scale=0.1),
-            novelty=Tail(usual=0.05, scale=0.05),
-            refused_defects=0.0,
-            refused_good=0.0,
-        ),
+        unknown=Unknown(good=limit, defects=limit),
         training_data_sha256="0" * 64,
         seed=0,
         created_utc="2026-01-01T00:00:00.000+00:00",

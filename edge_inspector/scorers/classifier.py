@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from edge_inspector.manifest import Manifest
 from edge_inspector.protocols import Session
 from edge_inspector.records import Box, Crop, Pixels, Score
 from edge_inspector.scorers.crops import finite, judged, stacked, suspicious_box
-from edge_inspector.scorers.unknown import UNKNOWN, is_unknown, strangeness
+from edge_inspector.scorers.unknown import UNKNOWN, certainty, oddness
 
 OUTPUTS = ("score", "anomaly_map", "probabilities", "novelty")
 
@@ -98,8 +97,9 @@ class ClassifierScorer:
         novelty = finite(float(found["novelty"]), "novelty", crop)
         score = finite(float(found["score"]), "score", crop)
         answer = self.classes[best]
-        if self._limits and is_unknown(self._limits, self.classes, shares, novelty, anomaly):
-            answer, share = UNKNOWN, self._oddness(shares, novelty, anomaly)
+        odd = self._oddness(shares, novelty, anomaly)
+        if odd >= 1:
+            answer, share = UNKNOWN, certainty(odd)
         elif rejected and answer == self.good:
             answer = UNKNOWN  # whatever was rejected, the classifier saw no defect that it knows
         seen = judged(found["anomaly_map"], crop)
@@ -107,10 +107,8 @@ class ClassifierScorer:
         return Named(answer, share, seen, box, novelty, tuple(shares.tolist()), score)
 
     def _oddness(self, shares: NDArray[np.float64], novelty: float, anomaly: float | None) -> float:
-        """1 - the share of known crops that are as strange: its tail falls e-fold with each 1."""
-        limits = self._limits
-        assert limits is not None
+        if self._limits is None:
+            return 0.0
         strange = None if anomaly is None else np.array([anomaly])
-        found = strangeness(limits, shares[None], np.array([novelty]), strange)
-        refused = max(limits.refused_defects, limits.refused_good)
-        return 1 - refused * math.exp(min(limits.limit - float(found[0]), 0.0))
+        found = oddness(self._limits, self.classes, shares[None], np.array([novelty]), strange)
+        return float(found[0])
