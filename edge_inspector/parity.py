@@ -13,6 +13,9 @@ from edge_inspector.errors import ParityError
 from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
 
+PROBABILITY_AGREEMENT = 0.01
+"""Largest difference of a class's probability between runtimes that counts as agreement."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:
@@ -21,6 +24,8 @@ class Parity:
     max_score_difference: float
     max_map_difference: int
     worst: int
+    max_probability_difference: float = 0.0
+    """Of a classifier's classes."""
 
 
 def compare(a: Session, b: Session, crops: Pixels) -> Parity:
@@ -36,7 +41,10 @@ def compare(a: Session, b: Session, crops: Pixels) -> Parity:
         raise ParityError(f"the sessions give maps of {one.shape} and {other.shape}; one engine?")
     maps = np.abs(one - other)
     worst = int(np.argmax(scores))
-    return Parity(float(scores[worst]), int(maps.max()), worst)
+    shares = 0.0
+    if "probabilities" in left:
+        shares = float(_distance(left["probabilities"], right["probabilities"]).max())
+    return Parity(float(scores[worst]), int(maps.max()), worst, shares)
 
 
 def challenge(session: Session, engine: Engine) -> None:

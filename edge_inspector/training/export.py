@@ -22,7 +22,9 @@ from edge_inspector import bundle, clock, parity
 from edge_inspector.backends import open_first
 from edge_inspector.errors import Misuse, ParityError
 from edge_inspector.manifest import Challenge, Input, Manifest, Statistics
+from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
+from edge_inspector.studies import metrics
 from edge_inspector.studies.calibrate import robust_spread
 from edge_inspector.training.checkpoint import all_or_nothing
 from edge_inspector.training.data import GoodCrops
@@ -45,15 +47,16 @@ BLOBS = (1 / 24, 1 / 12, 1 / 6, 1 / 3)
 class TorchSession:
     """The graph where it was trained, as the reference of the parity gate."""
 
-    def __init__(self, graph: nn.Module) -> None:
+    def __init__(self, graph: nn.Module, outputs: Sequence[str] = OUTPUTS) -> None:
         self._graph = graph.eval()
+        self._outputs = outputs
 
     def run(self, batch: Pixels) -> Mapping[str, NDArray[Any]]:
         """Infer crops, uint8 (n, h, w, c)."""
         with torch.no_grad():
             parts = [self._graph(crops) for crops in torch.split(torch.from_numpy(batch), 32)]
         joined = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return dict(zip(OUTPUTS, joined, strict=True))
+        return dict(zip(self._outputs, joined, strict=True))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -71,7 +74,7 @@ class Proof:
     differences: dict[str, parity.Parity]
 
 
-def to_onnx(graph: nn.Module, shape: Input) -> bytes:
+def to_onnx(graph: nn.Module, shape: Input, outputs: Sequence[str] = OUTPUTS) -> bytes:
     """The graph as checked ONNX without external data, its batch free."""
     example = torch.zeros((2, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -84,7 +87,7 @@ def to_onnx(graph: nn.Module, shape: Input) -> bytes:
             verbose=False,
             opset_version=OPSET,
             input_names=[shape.name],
-            output_names=list(OUTPUTS),
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("n")},),
             external_data=False,
         )
@@ -116,7 +119,7 @@ def prove(graph: nn.Module, model: bytes, held_out: Pixels) -> Proof:
     """
     reference = TorchSession(graph)
     scores = reference.run(held_out)["score"].astype(np.float64)
-    spread = _spread(scores)
+    spread = spread_of(scores)
     good = held_out[int(np.argsort(scores)[len(scores) // 2])]
     blobs = np.stack([good, *(with_blob(good, radius) for radius in BLOBS), 255 - good])
     good_score, *bad_scores = reference.run(blobs)["score"].astype(np.float64)
@@ -131,27 +134,40 @@ def prove(graph: nn.Module, model: bytes, held_out: Pixels) -> Proof:
         )
     bad, bad_score = blobs[found_out[0] + 1], bad_scores[found_out[0]]
     frozen = np.concatenate([held_out[:FROZEN], good[None], bad[None]])
+    differences = agreements(reference, model, frozen, AGREEMENT * spread)
+    return Proof(scores, spread, good, bad, (float(good_score), float(bad_score)), differences)
+
+
+def agreements(
+    reference: Session, model: bytes, frozen: Pixels, limit: float
+) -> dict[str, parity.Parity]:
+    """Each runtime's largest differences on these crops; raises `ParityError` beyond `limit`."""
     differences = {}
     for name in RUNTIMES:
         _, session = open_first([name], model, 1)
         found = parity.compare(reference, session, frozen)
         session.close()
-        _agree(name, found, spread)
+        _agree(name, found, limit)
         differences[name] = found
-    return Proof(scores, spread, good, bad, (float(good_score), float(bad_score)), differences)
+    return differences
 
 
-def _agree(name: str, found: parity.Parity, spread: float) -> None:
-    limit = AGREEMENT * spread
+def _agree(name: str, found: parity.Parity, limit: float) -> None:
     if found.max_score_difference > limit or found.max_map_difference > MAP_AGREEMENT:
         raise ParityError(
             f"{name} and torch differ by {found.max_score_difference:.3g} in score (limit "
             f"{limit:.3g}) and {found.max_map_difference} in map (limit {MAP_AGREEMENT}) at crop "
             f"{found.worst}; nothing was written, use another version of {name}"
         )
+    if found.max_probability_difference > parity.PROBABILITY_AGREEMENT:
+        raise ParityError(
+            f"{name} and torch differ by {found.max_probability_difference:.3g} in probability "
+            f"(limit {parity.PROBABILITY_AGREEMENT}); nothing was written, use another version of "
+            f"{name}"
+        )
 
 
-def _spread(scores: NDArray[np.float64]) -> float:
+def spread_of(scores: NDArray[np.float64]) -> float:
     """1.4826 × median absolute deviation; the plain one, or a share of the level, where that is 0."""
     return robust_spread(scores) or float(scores.std()) or 0.01 * abs(float(scores[0])) or 1e-6
 
@@ -208,17 +224,29 @@ def write_engine(
             bad_score=proof.challenge_scores[1],
             tolerance=_tolerance(proof),
         ),
-        statistics=_statistics(proof),
+        statistics=statistics_of(proof.scores),
         training_data_sha256=crops.digest,
         seed=seed,
         created_utc=clock.utc_text(clock.utc_ns()),
         files={},
     )
     told = {**_figures(trained, crops, proof), "suspects": suspects(model, crops)}
+    return write_folder(folder, draft, model, (proof.good, proof.bad), told)
+
+
+def write_folder(
+    folder: Path,
+    draft: Manifest,
+    model: bytes,
+    challenge: tuple[Pixels, Pixels],
+    told: Mapping[str, Any],
+) -> Manifest:
+    """Write all of an engine or nothing, and seal it; `told` becomes figures.json."""
     text = json.dumps(told, indent=2) + "\n"
+    names = (draft.challenge.good, draft.challenge.bad)
     with all_or_nothing(folder) as written:
-        (written / "model.onnx").write_bytes(model)
-        for file, pixels in (("good.png", proof.good), ("bad.png", proof.bad)):
+        (written / draft.model).write_bytes(model)
+        for file, pixels in zip(names, challenge, strict=True):
             (written / file).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         (written / "figures.json").write_text(text, encoding="utf-8")
         return bundle.seal(written, draft)
@@ -229,12 +257,12 @@ def _tolerance(proof: Proof) -> float:
     return AGREEMENT * proof.spread + 1e-3 * abs(proof.challenge_scores[1])
 
 
-def _statistics(proof: Proof) -> Statistics:
-    scores = proof.scores
+def statistics_of(scores: NDArray[np.float64]) -> Statistics:
+    """What is usual of raw scores of held-out good crops."""
     return Statistics(
         count=len(scores),
         median=float(np.median(scores)),
-        spread=proof.spread,
+        spread=spread_of(scores),
         p99=float(np.quantile(scores, 0.99)),
         maximum=float(scores.max()),
     )
@@ -251,14 +279,17 @@ def _figures(trained: Trained, crops: GoodCrops, proof: Proof) -> dict[str, Any]
         "steps": trained.steps,
         "seconds": round(trained.seconds, 1),
         "ended": trained.ended,
-        "held_out_losses": _rounded(trained.losses),
-        "parity": {
-            name: {"score": found.max_score_difference, "map": found.max_map_difference}
-            for name, found in proof.differences.items()
-        },
-        "versions": {name: version(name) for name in ("torch", "onnx", *RUNTIMES)},
+        "held_out_losses": metrics.rounded(list(trained.losses), 6),
+        **proved(proof.differences),
     }
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def proved(differences: Mapping[str, parity.Parity]) -> dict[str, Any]:
+    """What figures.json says of the runtimes, and with what the engine was made."""
+    return {
+        "parity": {
+            name: {"score": found.max_score_difference, "map": found.max_map_difference}
+            for name, found in differences.items()
+        },
+        "versions": {name: version(name) for name in ("torch", "onnx", *RUNTIMES)},
+    }
