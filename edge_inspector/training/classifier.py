@@ -34,7 +34,7 @@ SETTLED = "nothing better came for"
 FOCUS = 2.0
 """Exponent of the focal loss, as its authors (Lin et al. 2017) recommend."""
 WARM_STEPS = 50
-"""Steps of each phase over which its rate rises."""
+"""Steps of each phase over which its rate rises, a tenth of all where they are few."""
 LOOK_BATCH = 128
 EPOCH_STEPS = 32
 _PLAIN = ("order", "steps", "phase", "phase_step", "ended", "best", "kept", "losses")
@@ -160,9 +160,8 @@ class Course:
         loss = self.loss(logits.float(), labels, self.weight)
         self.steps, self.phase_step = self.steps + 1, self.phase_step + 1
         if not loss.isfinite():
-            self.ended = (
-                f"{BROKEN} {loss.item()} at step {self.steps}, the best state before is kept"
-            )
+            rest = "" if self.kept is None else ", the best state before is kept"
+            self.ended = f"{BROKEN} {loss.item()} at step {self.steps}{rest}"
             return loss.item()
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -202,7 +201,8 @@ class Course:
         start = self.phases[due - 1].until if due else 0.0
         share = min((spent - start) / (1 - start), 1.0) if due == self.last else 0.0
         scale = 1.0 if self.plan.rate is None else self.plan.rate / self.phases[0].rate
-        warmth = min(1.0, (self.phase_step + 1) / WARM_STEPS)
+        warm_steps = min(WARM_STEPS, self.epochs * self.epoch_steps // 10 + 1)
+        warmth = min(1.0, (self.phase_step + 1) / warm_steps)
         fall = 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimiser.param_groups:
             group["lr"] = self.phases[due].rate * scale * warmth * fall

@@ -215,7 +215,7 @@ def test_a_loss_that_is_no_number_ends_training_and_keeps_the_best_state(monkeyp
 
 
 def test_a_rate_that_breaks_the_loss_at_once_is_an_error():
-    with pytest.raises(DataError, match=r"the loss was nan at step \d.*a lower --rate"):
+    with pytest.raises(DataError, match=r"nan at step \d, before anything.*a lower --rate"):
         train(plan(rate=1e30), CROPS)
 
 
