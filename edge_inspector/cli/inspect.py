@@ -17,6 +17,8 @@ from edge_inspector.records import Frame, FrameHead, FrameKey, Outcome
 from edge_inspector.sinks.archive import caption, draw_reject
 from edge_inspector.studies.dataset import read_image
 
+NOT_CALIBRATED = "not calibrated"
+
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """Arguments of `inspect`."""
@@ -77,7 +79,7 @@ def _facts(path: Path, head: FrameHead, seen: Seen, inspector: Inspector) -> dic
     inspection = seen.inspection
     return {
         "image": str(path),
-        "outcome": inspection.outcome.value if inspector.recipe.calibration else "not calibrated",
+        "outcome": inspection.outcome.value if inspector.recipe.calibration else NOT_CALIBRATED,
         "reason": inspection.reason.value if inspection.reason else None,
         "detail": inspection.detail,
         "defect_class": inspection.defect_class,
@@ -102,7 +104,8 @@ def _line(facts: dict[str, Any]) -> str:
     regions = facts["regions"]
     worst = max(regions, key=lambda region: region["raw_score"], default=None)
     raw = "raw score nan" if worst is None else f"raw score {worst['raw_score']:.4g}"
-    if worst is not None and worst["probability"] is not None:
+    judged = facts["outcome"] != NOT_CALIBRATED  # then the detail names the class
+    if worst is not None and worst["probability"] is not None and not judged:
         raw += f", {worst['defect_class']} (probability {worst['probability']:.3g})"
     return f"{facts['image']}: {facts['outcome']}, {raw} {facts['detail']}".rstrip()
 
