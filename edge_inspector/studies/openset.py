@@ -31,6 +31,7 @@ HIGH = 0.98
 """Quantile that gives a tail its scale."""
 FINEST = 1e-3
 """Of a scale: what runtimes may differ by in a probability is no surprise."""
+CURVE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 FEWEST = 20
 """Validation crops that a limit needs."""
 
@@ -127,6 +128,7 @@ def drift_figures(
         "best_f1_possible": best_f1(odd, held_out),
         "refused_good": _share(odd[good] >= 1),
         "refused_defects": _share(odd[~good & ~held_out] >= 1),
+        "recall_at_refused": recalls(odd, held_out),
         "looked_like": {name: int((shown_as[held_out] == name).sum()) for name in classes},
     }
 
@@ -135,6 +137,14 @@ def best_f1(odd: Floats, held_out: NDArray[np.bool_]) -> float:
     """The F1 of the best limit there is, known only to who has seen the unknown kind."""
     best = metrics.best_f1_threshold(odd, held_out)
     return metrics.confusion(odd, held_out, best)["f1"]
+
+
+def recalls(odd: Floats, held_out: NDArray[np.bool_]) -> dict[str, float]:
+    """The curve: recall of the unknown kind where a share of these known crops is refused."""
+    return {
+        f"{share:g}": float((odd[held_out] >= metrics.threshold_at(odd[~held_out], share)).mean())
+        for share in CURVE
+    }
 
 
 def _share(refused: NDArray[np.bool_]) -> float:

@@ -66,6 +66,21 @@ def test_a_kind_never_shown_is_found_at_limits_that_never_saw_it():
     assert found["count"] == 300
     assert found["looked_like"] == {"normal": 300, "dent": 0, "stain": 0}
     assert found["best_f1_possible"] >= found["f1"]
+    assert found["recall_at_refused"]["0.005"] == 1.0
+
+
+def test_more_refused_known_crops_never_find_less_of_the_unknown():
+    labels, probabilities, novelty, anomaly = known(900, seed=1)
+    limits = operating_point(labels, CLASSES, probabilities, novelty, anomaly)
+    other = known(300, seed=3)
+    seen = (["crack"] * 300, other[1], other[2] + 2, other[3])
+    tested = both(known(900, seed=2), seen)
+
+    curve = drift_figures(limits, "crack", tested[0], CLASSES, *tested[1:])["recall_at_refused"]
+
+    found = list(curve.values())
+    assert found == sorted(found)
+    assert 0 < found[0] < found[-1] < 1
 
 
 def test_the_anomaly_engine_finds_what_looks_good_and_usual_to_the_classifier():
