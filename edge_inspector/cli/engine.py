@@ -124,9 +124,11 @@ def _parity(args: argparse.Namespace) -> int:
         "crops": len(crops),
         "max_score_difference": found.max_score_difference,
         "max_map_difference": found.max_map_difference,
+        "max_probability_difference": found.max_probability_difference,
         "worst": found.worst,
         "limit": limit,
-        "agree": found.max_score_difference <= limit,
+        "agree": found.max_score_difference <= limit
+        and found.max_probability_difference <= parity.PROBABILITY_AGREEMENT,
     }
     if args.json:
         print(json.dumps(report))

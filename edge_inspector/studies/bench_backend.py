@@ -8,9 +8,8 @@ from typing import Any
 from edge_inspector import clock
 from edge_inspector.backends import BACKENDS, open_first
 from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.engines import scorer_of, whole
 from edge_inspector.errors import BackendMissing, EngineRefused
-from edge_inspector.records import Crop, Roi
-from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.studies.tally import percentiles
 
 WARM_UP = 20
@@ -20,11 +19,13 @@ def run(engine_dir: Path, *, crops: int = 500, threads: int = 1) -> dict[str, An
     """Median and tail of scoring one crop, ms, for each runtime; a missing one says why."""
     engine = open_engine(engine_dir)
     runtimes = {name: _time(engine, name, crops, threads) for name in BACKENDS if name != "fake"}
+    medians = {name: found["ms"]["p50"] for name, found in runtimes.items() if "ms" in found}
     return {
         "engine": f"{engine.manifest.name}/{engine.manifest.version}",
         "threads": threads,
         "crops": crops,
         "runtimes": runtimes,
+        "fastest": min(medians, key=lambda name: medians[name], default=None),
     }
 
 
@@ -33,10 +34,8 @@ def _time(engine: Engine, name: str, crops: int, threads: int) -> dict[str, Any]
         _, session = open_first((name,), engine.model, threads)
     except (BackendMissing, EngineRefused) as error:
         return {"missing": str(error)}
-    scorer = AnomalyScorer(session, engine.manifest)
-    height, width = engine.good.shape[:2]
-    box = (0, 0, width, height)
-    crop = Crop(Roi("crop", "main", box), engine.good, box)
+    scorer = scorer_of(session, engine)
+    crop = whole(engine.good)
     spent_ms = []
     for number in range(WARM_UP + crops):
         started = clock.now_ns()

@@ -20,13 +20,14 @@ import numpy as np
 from edge_inspector import clock
 from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
+from edge_inspector.engines import scorer_of
 from edge_inspector.errors import DataError, Uninspectable
-from edge_inspector.manifest import Input
+from edge_inspector.manifest import Input, Manifest
 from edge_inspector.parity import challenge
 from edge_inspector.protocols import Scorer
 from edge_inspector.records import Crop, Pixels, Roi
 from edge_inspector.rules import open_rules
-from edge_inspector.scorers.anomaly import AnomalyScorer
+from edge_inspector.scorers.classifier import ClassifierScorer, Named
 from edge_inspector.studies import metrics
 from edge_inspector.studies.dataset import Item, is_good, load_crops
 from edge_inspector.studies.metrics import Floats
@@ -44,6 +45,8 @@ class Target:
     backend: str
     scorer: Scorer
     shape: Input
+    manifest: Manifest | None = None
+    """Of an engine."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class Scored:
 
     items: list[Item] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    named: list[Named] = field(default_factory=list)
+    """What a classifier says of the images, nothing of other engines."""
     times_ms: list[float] = field(default_factory=list)
     corrupt: list[Item] = field(default_factory=list)
     uninspected: list[Item] = field(default_factory=list)
@@ -86,8 +91,8 @@ def open_target(path: Path, backends: Sequence[str], threads: int = 1) -> Iterat
     backend, session = open_first(backends, engine.model, threads)
     try:
         challenge(session, engine)
-        scorer = AnomalyScorer(session, engine.manifest)
-        yield Target(engine.title, backend, scorer, engine.manifest.input)
+        scorer = scorer_of(session, engine)
+        yield Target(engine.title, backend, scorer, engine.manifest.input, engine.manifest)
     finally:
         session.close()
 
@@ -99,17 +104,42 @@ def score_items(items: Sequence[Item], target: Target, tick: Tick) -> Scored:
         region = whole(crop)
         try:
             for _ in range(WARM_UP if count == 0 else 0):
-                target.scorer.score([region])
+                _ask(target.scorer, region)
             started = clock.now_ns()
-            score = target.scorer.score([region])[0].anomaly_score
+            score, named = _ask(target.scorer, region)
             scored.times_ms.append((clock.now_ns() - started) / clock.NS_PER_MS)
         except Uninspectable:
             scored.uninspected.append(item)
             continue
         scored.items.append(item)
         scored.scores.append(score)
+        scored.named += [named] if named else []
         tick(count + 1 + len(scored.corrupt), len(items))
     return scored
+
+
+def _ask(scorer: Scorer, crop: Crop) -> tuple[float, Named | None]:
+    if isinstance(scorer, ClassifierScorer):
+        (named,) = scorer.name_defects([crop], [None], rejected=False)
+        return named.score, named
+    return scorer.score([crop])[0].anomaly_score, None
+
+
+def score_splits(
+    items: Sequence[Item], target: Target, split: str, tick: Tick
+) -> tuple[Scored, Scored]:
+    """Images of split `val`, then of `split`, scored; raises `DataError` where there are none."""
+    cv2.setNumThreads(1)
+    tested = [item for item in items if item.split == split]
+    validation = [item for item in items if item.split == "val"]
+    if not tested:
+        raise DataError(f"split '{split}' has no image; the data has {_splits(items)}")
+    total = len(tested) + len(validation)
+    held_out = score_items(validation, target, lambda done, _: tick(done, total))
+    scored = score_items(tested, target, lambda done, _: tick(len(validation) + done, total))
+    if not scored.items:
+        raise DataError(f"none of the {len(tested)} images of split '{split}' could be scored")
+    return held_out, scored
 
 
 def evaluate(
@@ -128,21 +158,23 @@ def evaluate(
     `threshold` in raw scores; without it the one that fails `overkill` of the validation split's
     good units. Raises `DataError` where images that are needed are missing.
     """
-    cv2.setNumThreads(1)
-    tested = [item for item in items if item.split == split]
-    validation = [item for item in items if item.split == "val"]
-    if not tested:
-        raise DataError(f"split '{split}' has no image; the data has {_splits(items)}")
-    total = len(tested) + len(validation)
-    held_out = score_items(validation, target, lambda done, _: tick(done, total))
-    scored = score_items(tested, target, lambda done, _: tick(len(validation) + done, total))
+    held_out, scored = score_splits(items, target, split, tick)
     if scores is not None:
         write_scores(scores, (scored,) if split == "val" else (held_out, scored))
-    if not scored.items:
-        raise DataError(f"none of the {len(tested)} images of split '{split}' could be scored")
     if threshold is None and not held_out.good_values.size:
         raise DataError("split 'val' has no good image to set a threshold with; give --threshold")
     limit = metrics.threshold_at(held_out.good_values, overkill) if threshold is None else threshold
+    return {
+        **about(target, split, held_out, scored),
+        **figures(scored, limit),
+        "threshold_from": "given" if threshold is not None else f"val, {overkill:g} of its good",
+        "recall_at_overkill": _recalls(scored, held_out),
+        "best_f1": _best_f1(scored, held_out),
+    }
+
+
+def about(target: Target, split: str, held_out: Scored, scored: Scored) -> dict[str, Any]:
+    """What every report says: of what it is, of how many images, and how long one takes."""
     return {
         "engine": target.title,
         "backend": target.backend,
@@ -153,10 +185,6 @@ def evaluate(
             "good": sum(is_good(item.label) for item in scored.uninspected),
             "bad": sum(not is_good(item.label) for item in scored.uninspected),
         },
-        **figures(scored, limit),
-        "threshold_from": "given" if threshold is not None else f"val, {overkill:g} of its good",
-        "recall_at_overkill": _recalls(scored, held_out),
-        "best_f1": _best_f1(scored, held_out),
         "latency_ms": {
             name: float(np.percentile(scored.times_ms, q)) for name, q in (("p50", 50), ("p99", 99))
         },
