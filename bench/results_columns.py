@@ -96,6 +96,7 @@ COLUMNS: dict[str, tuple[str, Value, int]] = {
     "unknown_recall": ("recall", _report("unknown", "recall"), 3),
     "unknown_precision": ("precision", _report("unknown", "precision"), 3),
     "unknown_auroc": ("AUROC", _report("unknown", "auroc"), 3),
+    "unknown_possible": ("best F1 possible", _report("unknown", "best_f1_possible"), 3),
     "epochs": ("epochs", _training("epochs"), 0),
 }
 """Name in the TOML -> heading, value, digits."""
