@@ -77,6 +77,7 @@ def test_runs_in_a_graph_as_in_torch(fitted):
             opset_version=18,
             dynamic_shapes=(free, free),
         )
+    assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     values = (embeddings.numpy(), logits.numpy())
     given = {put.name: value for put, value in zip(session.get_inputs(), values, strict=False)}

@@ -9,7 +9,8 @@ from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
 from edge_inspector.errors import EngineRefused, Uninspectable
 from edge_inspector.records import Crop, Roi
-from edge_inspector.scorers.anomaly import AnomalyScorer, suspicious_box
+from edge_inspector.scorers.anomaly import AnomalyScorer
+from edge_inspector.scorers.crops import suspicious_box
 
 
 def _crop(pixels: np.ndarray) -> Crop:

@@ -114,7 +114,7 @@ def test_where_a_classifier_named_the_defect_its_map_stands_third():
     assert picture.shape[1] == 776
     assert np.all(plain == 90)
     hottest = [np.unravel_index(v[:, :, 2].argmax(), v.shape[:2]) for v in (by_score, by_class)]
-    assert [(row // 16, column // 16) for row, column in hottest] == [(4, 4), (12, 12)]
+    assert [(int(row) // 16, int(column) // 16) for row, column in hottest] == [(4, 4), (12, 12)]
 
 
 def test_the_class_map_of_a_unit_that_is_held_is_in_memory_of_its_own(tmp_path):

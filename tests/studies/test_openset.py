@@ -37,6 +37,8 @@ def test_limits_refuse_the_shares_of_known_crops_that_were_allowed():
         labels, CLASSES, probabilities, novelty, anomaly, refused_good=0.01, refused_defects=0.1
     )
 
+    assert limits.good is not None
+    assert limits.defects is not None
     assert limits.good.refused == pytest.approx(0.01, abs=0.001)
     assert limits.defects.refused == pytest.approx(0.1, abs=0.001)
     assert (limits.good.crops, limits.defects.crops) == (1000, 2000)
