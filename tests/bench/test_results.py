@@ -228,6 +228,13 @@ def test_a_recall_counts_for_its_goal_only_at_the_precision_wanted():
     assert figure("caught_precisely", sloppy) == 0
 
 
+def test_the_point_where_no_defect_of_val_escapes_counts_too():
+    points = {"detection": {"no_escape_of_val": {"recall": 1.0, "precision": 0.92}}}
+    assert figure("caught_precisely", {**NAMED, **points}) == 1.0
+    points["detection"]["no_escape_of_val"]["precision"] = 0.8
+    assert figure("caught_precisely", {**NAMED, **points}) == 19 / 20
+
+
 def test_a_set_without_a_good_class_has_no_recall_of_defects():
     assert figure("caught", {**NAMED, "labels": ["bent", "dent", "stain"]}) is None
 
