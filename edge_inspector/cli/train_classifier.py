@@ -71,7 +71,9 @@ def add_train_classifier(parser: argparse.ArgumentParser) -> None:
         "--augment", type=Path, metavar="GAN_DIR", help="learn from images that a GAN drew too"
     )
     parser.add_argument(
-        "--plain", action="store_true", help="show crops as they are, not mildly varied"
+        "--plain",
+        action="store_true",
+        help="do not vary crops; for sharp ones, as maps, few epochs",
     )
     parser.add_argument("--flips", action="store_true", help="mirror crops too")
     parser.add_argument("--rate", type=float, help="first learning rate; the default is 0.001")

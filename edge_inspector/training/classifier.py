@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from edge_inspector.errors import DataError
 from edge_inspector.models.classifier import ClassifierNet, build
-from edge_inspector.training.augment import varied
+from edge_inspector.training.augment import flipped, varied
 from edge_inspector.training.bounds import Bounds
 from edge_inspector.training.checkpoint import Keeper, State
 from edge_inspector.training.classifier_plan import (
@@ -225,8 +225,10 @@ class Course:
                 self.order = torch.randperm(len(labels), generator=self.generator)
         chosen, self.order = self.order[: self.batch], self.order[self.batch :].clone()
         batch = self.crops.train[chosen].to(self.plan.device)
+        if self.plan.flips:
+            batch = flipped(batch, self.generator)
         if self.plan.vary:
-            batch = varied(batch, self.generator, flips=self.plan.flips)
+            batch = varied(batch, self.generator)
         return batch, labels[chosen].to(self.plan.device)
 
     @torch.no_grad()

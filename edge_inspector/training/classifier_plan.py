@@ -42,7 +42,7 @@ class ClassifierPlan:
     augment: Path | None = None
     """Folder of a GAN whose images are learned from too."""
     vary: bool = True
-    """Show each crop as a line might have: a little shifted, turned, scaled, lighter or darker."""
+    """Show half of the crops as a line might have: a little moved, turned, scaled, lit otherwise."""
     flips: bool = False
     rate: float | None = None
     """First rate of the first phase, the others in proportion; None takes the phases' own."""

@@ -1,6 +1,6 @@
 import torch
 
-from edge_inspector.training.augment import GAIN, OFFSET, varied
+from edge_inspector.training.augment import GAIN, OFFSET, flipped, varied
 
 
 def drawn(seed=0):
@@ -24,25 +24,27 @@ def centres(crops):
     return torch.stack([down, across], dim=1)
 
 
-def test_crops_keep_shape_kind_and_mostly_their_look():
-    crops = torch.cat([marked()] * 3, dim=3)
+def test_half_of_the_crops_keep_their_look_and_the_others_mostly():
+    crops = torch.cat([marked(400)] * 3, dim=3)
     found = varied(crops, drawn())
     assert found.shape == crops.shape
     assert found.dtype == torch.uint8
-    assert (found.float() - crops.float()).abs().mean() < 15
-    assert not torch.equal(found[0], found[1])
+    assert (found.float() - crops.float()).abs().mean() < 10
+    same = (found == crops).flatten(1).all(dim=1)
+    assert 150 < same.sum() < 250
 
 
 def test_a_mark_moves_by_a_few_px_and_stays_on_its_side():
     moved = (centres(varied(marked(256), drawn())) - 8.5).abs()
-    assert 0.3 < moved.mean() < 2
+    assert 0.2 < moved.mean() < 2
     assert moved.max() < 4
 
 
-def test_with_flips_it_comes_to_all_four_corners():
-    found = centres(varied(marked(256), drawn(), flips=True)) > 16
-    corners = found[:, 0] * 2 + found[:, 1]
-    assert torch.bincount(corners.int(), minlength=4).min() > 40
+def test_flips_show_each_corner_as_often_and_change_no_pixel():
+    found = flipped(marked(256), drawn())
+    corners = centres(found).gt(16).int() @ torch.tensor([2, 1], dtype=torch.int32)
+    assert torch.bincount(corners).min() > 40
+    assert set(found.unique().tolist()) == {40, 200}
 
 
 def test_light_changes_within_its_limits():
