@@ -38,7 +38,10 @@ def add_train_gan(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, default=100_000, help="at most; the paper's 100000")
     parser.add_argument(
-        "--matching", type=float, default=1.0, help="weight of feature matching; the default is 1"
+        "--matching", type=float, default=0.1, help="weight of feature matching; default 0.1"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=2e-4, help="learning rate; the default is the paper's 0.0002"
     )
     parser.add_argument(
         "--count", type=int, default=400, help="images to draw of each class; the default is 400"
@@ -55,7 +58,7 @@ def add_train_gan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train_gan(args: argparse.Namespace) -> int:
-    """0 when the GAN passed its quality check, 1 when it did not and its images are not for use."""
+    """0 when the GAN passed its quality check, 1 when it did not or its loss broke on the way."""
     _check(args)
     if args.resume and (args.out / CARD).exists():
         return 0
@@ -79,7 +82,7 @@ def run_train_gan(args: argparse.Namespace) -> int:
     _tell(card, args, console)
     if not args.keep_state:
         shutil.rmtree(part_of(args.out), ignore_errors=True)
-    return 0 if quality.sound else 1
+    return 0 if quality.sound and trained.sound else 1
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -90,6 +93,8 @@ def _check(args: argparse.Namespace) -> None:
             raise Misuse(f"--{name.replace('_', '-')} {getattr(args, name)}; it must be 1 or more")
     if not (math.isfinite(args.matching) and args.matching >= 0):
         raise Misuse(f"--matching {args.matching:g}; it must be a number, 0 or more")
+    if not (math.isfinite(args.rate) and args.rate > 0):
+        raise Misuse(f"--rate {args.rate:g}; it must be a number above 0")
     if args.size is not None and (args.size < 32 or args.size % 16):
         raise Misuse(f"--size {args.size}; it must be a multiple of 16 px, 32 or more")
     check_device(args.device)
@@ -122,6 +127,7 @@ def _plan(args: argparse.Namespace) -> GanPlan:
         seed=args.seed,
         minutes=args.minutes,
         steps=args.steps,
+        rate=args.rate,
         matching=args.matching,
         sheet_steps=args.sheet_steps,
         threads=args.threads,

@@ -17,6 +17,8 @@ from edge_inspector.manifest import Input
 
 LATENT = 64
 """Numbers of noise; the paper names none."""
+TOLD = 8.0
+"""Of the class among the noise: as long as that is, or it would be learned last of all."""
 WIDTH, WIDEST = 16, 256
 """Planes at half the size of the crop, doubled with every halving up to the widest."""
 SMALLEST = 8
@@ -41,7 +43,7 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         """Noise (n, 64) and labels (n,) to pixels in 0..1, (n, c, h, w)."""
-        told = functional.one_hot(labels, self.classes).to(noise.dtype)
+        told = TOLD * functional.one_hot(labels, self.classes).to(noise.dtype)
         pixels: Tensor = self.layers(self.first(torch.cat([noise, told], dim=1)))
         return pixels
 

@@ -24,7 +24,7 @@ from edge_inspector.training.checkpoint import Keeper, State
 from edge_inspector.training.labelled import LabelledCrops
 from edge_inspector.training.plan import Tick
 
-RATE, BETAS, BATCH = 2e-4, (0.5, 0.9), 64
+BETAS, BATCH = (0.5, 0.9), 64
 KEPT = 0.995
 """Of the averaged generator at each step; the average draws what the last step alone may not."""
 LOOK_STEPS = 25
@@ -42,8 +42,9 @@ class GanPlan:
     seed: int = 0
     minutes: float = 60.0
     steps: int = 100_000
-    matching: float = 1.0
-    """Weight lambda of feature matching."""
+    rate: float = 2e-4
+    matching: float = 0.1
+    """Weight lambda of feature matching; the paper names none, this weighs both terms alike."""
     sheet_steps: int = 500
     """Steps from one sample sheet to the next."""
     threads: int = 2
@@ -56,7 +57,10 @@ class GanPlan:
 
     def identity(self, digest: str) -> str:
         """What a checkpoint must have been made of, to go on from it; bounds may differ."""
-        return f"gan, seed {self.seed}, lambda {self.matching:g}, images {digest[:16]}"
+        return (
+            f"gan, seed {self.seed}, rate {self.rate:g}, lambda {self.matching:g}, "
+            f"images {digest[:16]}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Course:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.optimisers = [
-            torch.optim.Adam(network.parameters(), RATE, BETAS)
+            torch.optim.Adam(network.parameters(), plan.rate, BETAS)
             for network in (self.generator, self.critic)
         ]
         self.places = [(crops.train_labels == k).nonzero()[:, 0] for k in range(count)]

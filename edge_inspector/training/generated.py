@@ -44,6 +44,7 @@ class Card(Document):
     images_sha256: str
     """Of the pixels of all that it drew."""
     seed: int
+    rate: float
     matching: float
     steps: int
     seconds: float
@@ -71,6 +72,7 @@ def write_gan(
         data_sha256=crops.digest,
         images_sha256=_digest(images.numpy()),
         seed=plan.seed,
+        rate=plan.rate,
         matching=plan.matching,
         steps=trained.steps,
         seconds=round(trained.seconds, 1),
