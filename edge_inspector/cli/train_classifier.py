@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_inspector import importer
 from edge_inspector.cli.train_common import (
     add_common,
     check_common,
@@ -26,6 +25,7 @@ from edge_inspector.training.classifier_export import write_classifier
 from edge_inspector.training.classifier_plan import ClassifierPlan, TrainedClassifier
 from edge_inspector.training.device import check_device, knows_half
 from edge_inspector.training.export import check_folder
+from edge_inspector.training.generated import read_generated
 from edge_inspector.training.labelled import LabelledCrops, read_labelled, with_generated
 
 
@@ -103,8 +103,7 @@ def run_train_classifier(args: argparse.Namespace) -> int:
         args.data, args.seed, size=args.size, channels=args.channels, square=args.square
     )
     if args.augment is not None:
-        read = importer.load("edge_inspector.training.generated:read_generated")
-        images, labels = read(args.augment, crops.classes, crops.shape)
+        images, labels = read_generated(args.augment, crops.classes, crops.shape)
         crops = with_generated(crops, images, labels)
     _tell_data(crops, console)
     plan = _plan(args)

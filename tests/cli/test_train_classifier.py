@@ -1,3 +1,4 @@
+import hashlib
 import json
 import signal
 import subprocess
@@ -7,11 +8,15 @@ import time
 import cv2
 import numpy as np
 import pytest
+import tomlkit
 import torch
 
 from edge_inspector.bundle import open_engine
 from edge_inspector.cli.main import main
+from edge_inspector.manifest import Input
 from edge_inspector.training.checkpoint import part_of
+from edge_inspector.training.gan_quality import ClassQuality, Quality
+from edge_inspector.training.generated import Card
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +150,48 @@ def test_ctrl_c_is_told_and_gone_on_from(shades, tmp_path, capsys):
     assert (out / "manifest.toml").exists()
     assert not part_of(out).exists()
     assert main(short) == 0
+
+
+def drawn(folder, *, sound):
+    """A GAN's folder of ten dark images, with the verdict of its own check."""
+    (folder / "dark").mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 40, (10, 32, 32, 1)).astype(np.uint8)
+    for number, image in enumerate(images):
+        cv2.imwrite(str(folder / "dark" / f"{number:04d}.png"), image)
+    recall = 1.0 if sound else 0.1
+    card = {
+        "shape": Input(height=32, width=32),
+        "classes": ("dark",),
+        "count": 10,
+        "data_sha256": "0" * 64,
+        "images_sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+        **dict.fromkeys(("rate", "matching", "seconds", "distance"), 1.0),
+        "seed": 0,
+        "steps": 1,
+        "ended": "the 1 steps were taken",
+        "quality": Quality(
+            sound=sound,
+            accuracy=recall,
+            real_accuracy=1.0,
+            classes={"dark": ClassQuality(recall=recall, real_recall=1.0, diversity=1.0)},
+        ),
+    }
+    text = tomlkit.dumps(Card.model_validate(card).model_dump())
+    (folder / "gan.toml").write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def test_images_that_a_gan_drew_are_learned_from_and_counted(shades, tmp_path, capsys):
+    gan = drawn(tmp_path / "gan", sound=True)
+    assert train(shades, tmp_path / "e" / "1", "--augment", gan, "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"]["generated"] == 10
+    assert "58 crops to learn from" in err
+    assert "10 generated images are learned from too" in err
+
+
+def test_images_of_a_gan_that_failed_its_own_check_are_not_mixed_in(shades, tmp_path, capsys):
+    gan = drawn(tmp_path / "gan", sound=False)
+    assert train(shades, tmp_path / "e" / "1", "--augment", gan) == 2
+    assert "failed its own quality check (dark: " in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()

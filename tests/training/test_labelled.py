@@ -69,7 +69,7 @@ def test_rows_without_a_split_are_dealt_by_group_with_every_class_in_train(tmp_p
     given = [(label, "", f"{label}{n // 3}") for label in ("good", "dent") for n in range(150)]
     data = data_of(tmp_path, [*given, ("crack", "", "one"), ("crack", "", "one")])
     items = read_items(data, every_class=True)
-    splits = {}
+    splits: dict[str, set[str]] = {}
     for item in items:
         splits.setdefault(item.group, set()).add(item.split)
     assert all(len(of_group) == 1 for of_group in splits.values())
