@@ -35,7 +35,8 @@ def shown(count, seed):
 
 
 def halves():
-    return with_digest(LabelledCrops(SHAPE, CLASSES, *shown(40, 1), *shown(12, 2), ""))
+    (crops, labels), (val, val_labels) = shown(40, 1), shown(12, 2)
+    return with_digest(LabelledCrops(SHAPE, CLASSES, crops, labels, val, val_labels, ""))
 
 
 CROPS = halves()
@@ -62,10 +63,12 @@ def test_no_layer_of_the_critic_stretches_what_it_sees():
     for _ in range(30):
         critic(torch.rand(4, 1, 32, 32), torch.tensor([0, 1, 0, 1]))
     critic.eval()
-    layers = [layer for layer in critic.modules() if hasattr(layer, "parametrizations")]
-    assert len(layers) == 4
-    for layer in layers:
-        largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
+    weights = [
+        layer.weight for layer in (*critic.layers, critic.scores) if hasattr(layer, "weight")
+    ]
+    assert len(weights) == 4
+    for weight in weights:
+        largest = torch.linalg.matrix_norm(weight.detach().flatten(1), 2)
         assert float(largest) == pytest.approx(1.0, abs=0.02)
 
 
