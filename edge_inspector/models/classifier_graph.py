@@ -19,6 +19,8 @@ class ClassifierGraph(nn.Module):
     `good` is the place of the class without a defect, None where every class is one.
     """
 
+    defects: Tensor
+
     def __init__(self, network: ClassifierNet, novelty: Novelty, good: int | None) -> None:
         super().__init__()
         self.network = network

@@ -77,7 +77,7 @@ def write_classifier(
     seen = look(reference, crops)
     pair = challenge_pair(seen, crops)
     remarks = list(crops.remarks)
-    limits = _limits(seen, crops, anomaly, remarks)
+    limits = limits_of(seen, crops, anomaly, remarks)
     model = to_onnx(graph, crops.shape, OUTPUTS)
     chosen = np.linspace(0, len(seen.crops) - 1, min(FROZEN, len(seen.crops))).astype(int)
     frozen = seen.crops[[*chosen, *pair]]
@@ -168,7 +168,7 @@ def challenge_pair(seen: Seen, crops: LabelledCrops) -> tuple[int, int]:
     return first, last
 
 
-def _limits(
+def limits_of(
     seen: Seen, crops: LabelledCrops, anomaly: Path | None, remarks: list[str]
 ) -> Unknown | None:
     """The limit of `unknown`, from validation crops; None, and a remark, where they are few."""
