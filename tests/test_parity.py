@@ -52,3 +52,22 @@ def test_other_scores_than_in_training_are_told_with_crop_value_and_limit(
     _, session = open_first(["openvino"], other.model, threads=1)
     with pytest.raises(ParityError, match=r"tiny/1: the good .* 0\.0039.* 0 in training.*0\.0001"):
         challenge(session, engine)
+
+
+def test_classifiers_are_compared_by_their_probabilities_too(tiny_classifier: Path) -> None:
+    model = open_engine(tiny_classifier).model
+    crops = np.random.default_rng(1).integers(60, 140, (6, 32, 32, 1), dtype=np.uint8)
+    _, session = open_first(["openvino"], model, threads=1)
+
+    class Shifted:
+        def run(self, batch):
+            found = dict(session.run(batch))
+            return found | {"probabilities": found["probabilities"] + np.float32(0.25)}
+
+        def close(self) -> None:
+            session.close()
+
+    assert compare(session, session, crops).max_probability_difference == 0
+    found = compare(session, Shifted(), crops)
+    assert found.max_probability_difference == pytest.approx(0.25)
+    assert found.max_score_difference == 0

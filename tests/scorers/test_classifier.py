@@ -84,7 +84,7 @@ def test_crop_of_another_shape_is_a_model_fault(scorer: ClassifierScorer) -> Non
 
 def test_answer_that_is_no_number_is_a_model_fault(tiny_classifier: Path) -> None:
     class Poisoned:
-        def run(self, batch: Pixels) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+        def run(self, batch: Pixels) -> dict[str, np.ndarray]:
             count = len(batch)
             return {
                 "score": np.zeros(count, np.float32),

@@ -38,8 +38,11 @@ def shown(count, seed):
 
 @pytest.fixture(scope="module")
 def crops():
+    (train_crops, train_labels), (val, val_labels) = shown(120, 1), shown(72, 2)
     shape = Input(height=32, width=32)
-    return with_digest(LabelledCrops(shape, CLASSES, *shown(120, 1), *shown(72, 2), ""))
+    return with_digest(
+        LabelledCrops(shape, CLASSES, train_crops, train_labels, val, val_labels, "")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +134,7 @@ def test_the_limit_of_unknown_comes_with_the_engine(folder):
 
 
 def limits(trained, crops, anomaly=None):
-    remarks = []
+    remarks: list[str] = []
     graph = classifier_export.graph_of(trained, crops)
     seen = classifier_export.look(export.TorchSession(graph, OUTPUTS), crops)
     return classifier_export.limits_of(seen, crops, anomaly, remarks), remarks
@@ -181,7 +184,7 @@ def test_runtimes_that_disagree_stop_the_export(trained, crops, tmp_path, monkey
     def other_weights(graph, shape, outputs):
         model = onnx.load_from_string(honest(graph, shape, outputs))
         bias = next(i for i in model.graph.initializer if i.name.endswith("last.bias"))
-        values = onnx.numpy_helper.to_array(bias) + np.float32([30, 0, 0])
+        values = onnx.numpy_helper.to_array(bias) + np.array([30, 0, 0], np.float32)
         bias.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), bias.name))
         return model.SerializeToString()
 
