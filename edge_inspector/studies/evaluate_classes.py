@@ -177,9 +177,7 @@ def _deviations(beside: Target, items: Sequence[Item]) -> Floats:
 def _manifest(target: Target, kind: str) -> Manifest:
     if target.manifest is None or target.manifest.kind != kind:
         found = "rules" if target.manifest is None else f"a {target.manifest.kind} engine"
-        raise Misuse(
-            f"{target.title} is {found}; give {'an' if kind == 'anomaly' else 'a'} {kind} engine"
-        )
+        raise Misuse(f"{target.title} is {found}; give one of kind '{kind}'")
     return target.manifest
 
 
