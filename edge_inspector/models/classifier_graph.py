@@ -45,7 +45,7 @@ class ClassifierGraph(nn.Module):
         novelty = self.novelty(embedding, logits)
         # 1 - P(good) would have 24 bits below 1; the sum keeps 24 bits of the smallest score.
         shown = probabilities * self.defects
-        score = shown.sum(dim=1) if self.good is not None else novelty / (1 + novelty)
+        score = shown.sum(dim=1).clamp(max=1) if self.good is not None else novelty / (1 + novelty)
         # Chosen by logits: probabilities of two defects may both be rounded to 0.
         told = torch.where(self.defects > 0, logits, -torch.inf)
         chosen = told.argmax(dim=1)
