@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--spec", type=Path, default=SPEC, help="default: the anomaly models")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", action="append", default=[], metavar="TABLE[/ROW[/DATA]]")
+    parser.add_argument("--seeds", type=int, metavar="N", help="only the first N of each row")
     parser.add_argument("--minutes-each", type=float, default=15.0, help="limit of a command")
     parser.add_argument("--again", action="store_true", help="run rows that are kept, too")
     parser.add_argument("--rescore", action="store_true", help="score the engines there are again")
@@ -92,7 +93,7 @@ def read_kept(file: Path) -> dict[tuple[str, str, str, int], dict[str, Any]]:
 def run_all(spec: dict[str, Any], file: Path, args: Any) -> int:
     """Rows that have no result at the end; `file` keeps those that have."""
     kept = read_kept(file)
-    chosen = chosen_of(units(spec, args.data), args.only)
+    chosen = chosen_of(units(spec, args.data, args.seeds), args.only)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     digests: dict[str, str] = {}

@@ -92,15 +92,15 @@ def with_borrowed(spec: dict[str, Any], results: Sequence[dict[str, Any]]) -> li
     return [*results, *again]
 
 
-def units(spec: dict[str, Any], data: Path) -> Iterator[Unit]:
+def units(spec: dict[str, Any], data: Path, seeds: int | None = None) -> Iterator[Unit]:
     """Every training that the tables name: all with their first seed, then with their second."""
     own = [run for run in spec["run"] if "from" not in run]
     most = max(len(run.get("seeds", [0])) for run in own)
-    for turn in range(most):
+    for turn in range(most if seeds is None else min(most, seeds)):
         for run in own:
-            seeds = run.get("seeds", [0])
-            for name in run["data"] if turn < len(seeds) else ():
-                yield _unit(spec, run, name, seeds[turn], data)
+            of_run = run.get("seeds", [0])
+            for name in run["data"] if turn < len(of_run) else ():
+                yield _unit(spec, run, name, of_run[turn], data)
 
 
 def _unit(spec: dict[str, Any], run: dict[str, Any], name: str, seed: int, data: Path) -> Unit:

@@ -56,6 +56,7 @@ def place(tmp_path, monkeypatch):
 class Options:
     data = Path()
     only: tuple[str, ...] = ()
+    seeds: int | None = None
     minutes_each = 1.0
     again = False
     rescore = False
@@ -123,6 +124,7 @@ def test_the_first_seed_of_every_row_comes_before_the_second(place):
     spec["run"].append({**spec["run"][0], "name": "six"})
     order = [(u.name, u.seed) for u in units(spec, Path()) if u.data == "tiles"]
     assert order == [("five", 4), ("six", 4), ("five", 5), ("six", 5)]
+    assert {unit.seed for unit in units(spec, Path(), seeds=1)} == {4}
 
 
 def test_rows_are_chosen_by_table_row_and_data_in_the_order_asked_for(place):
