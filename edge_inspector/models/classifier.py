@@ -136,10 +136,14 @@ class ClassifierNet(nn.Module):
         return [head, *([*head, *(p for m in last for p in m.parameters())] for last in opened)]
 
     def train(self, mode: bool = True) -> ClassifierNet:
-        """As every module, but a norm whose weights do not learn keeps its statistics too."""
+        """
+        As every module, but norms that came with weights keep their statistics.
+
+        A batch's own statistics are others than those that the backbone's weights were made for.
+        """
         super().train(mode)
-        for module in self.backbone.modules():
-            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+        for module in self.backbone.modules() if self.origin != SCRATCH else ():
+            if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
 

@@ -224,17 +224,26 @@ def test_the_three_phases_open_the_head_then_ten_then_thirty_three_convolutions(
     assert len(whole) == len(list(net.parameters()))
 
 
-def test_a_norm_that_does_not_learn_keeps_its_statistics(mobile):
-    net = network("mobilenet-v2", weights=mobile[1], pretrained=True)
-    learns = {id(p) for p in net.phases()[1]}
-    for parameter in net.parameters():
-        parameter.requires_grad_(id(parameter) in learns)
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    means = [norms[0].get_buffer("running_mean"), norms[-1].get_buffer("running_mean")]
-    before = [mean.clone() for mean in means]
+def kept_statistics(net):
+    """Whether each norm still has its statistics after a batch in training mode."""
+    norms = [m for m in net.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [norm.get_buffer("running_mean").clone() for norm in norms]
     net.train()
     net(crops(n=4))
-    assert [torch.equal(*pair) for pair in zip(means, before, strict=True)] == [True, False]
+    after = [norm.get_buffer("running_mean") for norm in norms]
+    return [torch.equal(*pair) for pair in zip(before, after, strict=True)]
+
+
+def test_norms_that_came_with_weights_keep_their_statistics_in_every_phase(mobile):
+    net = network("mobilenet-v2", weights=mobile[1], pretrained=True)
+    for phase in net.phases():
+        for parameter in phase:
+            parameter.requires_grad_(True)
+        assert all(kept_statistics(net))
+
+
+def test_norms_from_scratch_take_the_statistics_of_what_they_learn():
+    assert not any(kept_statistics(network("mobilenet-v2")))
 
 
 @pytest.mark.parametrize(
