@@ -25,6 +25,7 @@ def write_page(spec: dict[str, Any], kept: Sequence[Result]) -> None:
     results = with_borrowed(spec, kept)
     head = ["goal", "data", "wanted", "found", ""]
     parts += ["## Goals", _table(head, goals_table(spec, results), "---")]
+    parts.append(spec.get("tried", "").strip())
     for name, table in spec["table"].items():
         parts += [f"## {table['title']}", table["text"].strip()]
         for data in data_of(spec, name):
