@@ -24,11 +24,12 @@ def stacked(crops: Sequence[Crop], shape: tuple[int, int, int]) -> Pixels:
 
 
 def suspicious_box(anomaly_map: Pixels, pixels: Pixels) -> Box | None:
-    """Box in crop px of the area around the map's peak that is above half of it; None when flat."""
+    """Box in crop px around the map's peak, down to halfway to its mean; None when it is flat."""
     _, peak, _, place = cv2.minMaxLoc(anomaly_map)
-    if peak == 0:
+    level = (peak + cv2.mean(anomaly_map)[0]) / 2
+    if peak - level < 0.5:
         return None
-    _, above = cv2.threshold(anomaly_map, peak / 2, 1, cv2.THRESH_BINARY)
+    _, above = cv2.threshold(anomaly_map, int(level), 1, cv2.THRESH_BINARY)
     _, labels, areas, _ = cv2.connectedComponentsWithStats(above)
     x, y, width, height = areas[labels[place[1], place[0]]][:4]
     rows, columns = anomaly_map.shape

@@ -75,8 +75,15 @@ def test_engine_of_another_kind_is_refused(tiny_engine: Path) -> None:
 def test_box_holds_the_peak_and_not_the_other_spot() -> None:
     anomaly_map = np.zeros((8, 8), np.uint8)
     anomaly_map[1, 1:3] = 180
-    anomaly_map[5:7, 6] = (250, 130)
+    anomaly_map[5:7, 6] = (250, 140)
     assert suspicious_box(anomaly_map, np.zeros((64, 128), np.uint8)) == (96, 40, 16, 16)
+
+
+def test_a_map_that_is_bright_all_over_still_tells_where() -> None:
+    anomaly_map = np.full((8, 8), 120, np.uint8)
+    assert suspicious_box(anomaly_map, np.zeros((64, 64), np.uint8)) is None
+    anomaly_map[2:4, 5] = 160
+    assert suspicious_box(anomaly_map, np.zeros((64, 64), np.uint8)) == (40, 16, 8, 16)
 
 
 def test_box_stays_inside_the_crop_when_cells_do_not_divide_it() -> None:
