@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Path:
 def test_classes_are_told_written_and_drawn(
     tiny_classifier: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="no picture is drawn: matplotlib is missing")
     out = {name: tmp_path / name for name in ("report.json", "scores.csv", "one.svg", "two.svg")}
     words = ["evaluate", str(tiny_classifier), "--data", str(data)]
     words += ["--json", str(out["report.json"]), "--scores", str(out["scores.csv"])]

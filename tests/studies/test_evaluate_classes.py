@@ -36,7 +36,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_figures_of_classes_are_those_of_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    metrics = pytest.importorskip(
+        "sklearn.metrics", reason="our figures are not compared with scikit-learn's: it is missing"
+    )
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 3, 200)
     shares = rng.dirichlet((1, 1, 1), 200) + 0.5 * np.eye(3)[truth]
