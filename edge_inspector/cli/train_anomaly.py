@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from edge_inspector import importer
 from edge_inspector.cli.train_common import (
     add_common,
+    check_above_0,
     check_common,
     progress,
     tell_images,
@@ -71,7 +71,7 @@ def add_train_anomaly(parser: argparse.ArgumentParser) -> None:
 def run_train_anomaly(args: argparse.Namespace) -> int:
     """0 when an engine was written and training ended well, 1 when its loss broke on the way."""
     check_common(args)
-    _check_weights(args)
+    check_above_0(args, "beta", "alpha", "gamma", "epochs")
     folders = {
         score: folder
         for score, folder in _folders(args).items()
@@ -148,13 +148,6 @@ def _tell_suspects(suspects: dict[str, float], out: Path, console: Console) -> N
         console.print(f"look at these, they may show defective units ({out / 'figures.json'}):")
     for name, spreads in list(suspects.items())[:5]:
         console.print(f"  {name}, {spreads:g} spreads from the median of the training crops")
-
-
-def _check_weights(args: argparse.Namespace) -> None:
-    for name in ("beta", "alpha", "gamma", "epochs"):
-        value = getattr(args, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise Misuse(f"--{name} {value:g}; it must be a number above 0")
 
 
 def _tell_data(crops: GoodCrops, console: Console) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from rich.console import Console
 
 from edge_inspector.cli.train_common import (
     add_common,
+    check_above_0,
     check_common,
     progress,
     tell_images,
     told_when_cut_off,
 )
-from edge_inspector.errors import Misuse
 from edge_inspector.models.classifier import CLASSIFIERS
 from edge_inspector.training.checkpoint import part_of
 from edge_inspector.training.classifier import train
@@ -122,10 +121,7 @@ def run_train_classifier(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Raise `Misuse` for what no training can be made of, before any work."""
     check_common(args)
-    for name in ("epochs", "patience", "batch", "rate"):
-        value = getattr(args, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise Misuse(f"--{name} {value:g}; it must be a number above 0")
+    check_above_0(args, "epochs", "patience", "batch", "rate")
     check_device(args.device)
 
 

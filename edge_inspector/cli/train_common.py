@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,14 @@ def check_common(args: argparse.Namespace) -> None:
     """Raise `Misuse` for bounds that allow nothing."""
     if not args.minutes > 0 or args.threads < 1:
         raise Misuse(f"--minutes {args.minutes:g}, --threads {args.threads}; both must be above 0")
+
+
+def check_above_0(args: argparse.Namespace, *names: str) -> None:
+    """Raise `Misuse` where one of these was given and is no number above 0."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise Misuse(f"--{name} {value:g}; it must be a number above 0")
 
 
 def tell_images(remarks: Sequence[str], corrupt: Sequence[Item], console: Console) -> None:

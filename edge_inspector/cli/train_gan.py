@@ -13,6 +13,7 @@ from rich.console import Console
 
 from edge_inspector.cli.train_common import (
     add_common,
+    check_above_0,
     check_common,
     progress,
     tell_images,
@@ -93,8 +94,7 @@ def _check(args: argparse.Namespace) -> None:
             raise Misuse(f"--{name.replace('_', '-')} {getattr(args, name)}; it must be 1 or more")
     if not (math.isfinite(args.matching) and args.matching >= 0):
         raise Misuse(f"--matching {args.matching:g}; it must be a number, 0 or more")
-    if not (math.isfinite(args.rate) and args.rate > 0):
-        raise Misuse(f"--rate {args.rate:g}; it must be a number above 0")
+    check_above_0(args, "rate")
     if args.size is not None and (args.size < 32 or args.size % 16):
         raise Misuse(f"--size {args.size}; it must be a multiple of 16 px, 32 or more")
     check_device(args.device)

@@ -95,13 +95,7 @@ def _descend(network: Autoencoder, plan: Plan, crops: GoodCrops, tick: Tick) -> 
     """Training from its start or its checkpoint to its end; the best state is left in `network`."""
     course = Course(network, plan, crops)
     with Keeper(plan.part, plan.identity(crops.digest), resume=plan.resume) as keeper:
-        if (state := keeper.state()) is not None:
-            course.restore(state)
-        while not course.ended:
-            loss = course.advance()
-            if math.isfinite(loss):
-                tick(course.steps, loss, course.plateau.best)
-            keeper.after_step(course.state, last=bool(course.ended))
+        keeper.follow(course, lambda loss: tick(course.steps, loss, course.plateau.best))
     if course.plateau.state is None:
         raise DataError(
             f"{course.ended}, before anything was learned; look at the images, or --seed"

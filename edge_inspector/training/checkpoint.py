@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -29,6 +30,23 @@ EVERY_S = 10.0
 PATIENCE = 20
 """Times as long as the last checkpoint took to write, the next is waited for at least."""
 FILE = "checkpoint"
+
+
+class Course(Protocol):
+    """A training under way: everything that its next step depends on."""
+
+    @property
+    def ended(self) -> str:
+        """Why it is over, empty while it is not."""
+
+    def advance(self) -> float:
+        """Take a step; its loss, which may be no number."""
+
+    def state(self) -> State:
+        """What a checkpoint keeps."""
+
+    def restore(self, state: State) -> None:
+        """Go on from what a checkpoint kept."""
 
 
 def part_of(out: Path) -> Path:
@@ -117,6 +135,26 @@ class Keeper(AbstractContextManager["Keeper"]):
             )
         state: State = found["state"]
         return state
+
+    def follow(
+        self,
+        course: Course,
+        tell: Callable[[float], None],
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Take a training from its start or its state to its end.
+
+        `tell` gets the loss of each step that has one; `after` is called behind every step.
+        """
+        if (state := self.state()) is not None:
+            course.restore(state)
+        while not course.ended:
+            loss = course.advance()
+            if math.isfinite(loss):
+                tell(loss)
+            after()
+            self.after_step(course.state, last=bool(course.ended))
 
     def after_step(self, state: Callable[[], State], *, last: bool = False) -> None:
         """Keep the state if it is time; raises `KeyboardInterrupt` when Ctrl-C was pressed."""

@@ -62,13 +62,7 @@ def train(
     network = _placed(network, plan.device, torch.channels_last)
     course = Course(network, plan, crops)
     with Keeper(plan.part, plan.identity(crops.digest), resume=plan.resume) as keeper:
-        if (state := keeper.state()) is not None:
-            course.restore(state)
-        while not course.ended:
-            loss = course.advance()
-            if math.isfinite(loss):
-                tick(course.steps, loss, course.best_f1)
-            keeper.after_step(course.state, last=bool(course.ended))
+        keeper.follow(course, lambda loss: tick(course.steps, loss, course.best_f1))
     if course.kept is None:
         raise DataError(
             f"{course.ended}, before anything was learned; look at the images, a lower --rate or "

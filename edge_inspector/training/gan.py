@@ -87,16 +87,13 @@ def train(
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     course = Course(plan, crops)
+
+    def after() -> None:
+        if course.steps % plan.sheet_steps == 0 or course.ended:
+            shown(course.steps, course.average)
+
     with Keeper(plan.part, plan.identity(crops.digest), resume=plan.resume) as keeper:
-        if (state := keeper.state()) is not None:
-            course.restore(state)
-        while not course.ended:
-            loss = course.advance()
-            if math.isfinite(loss):
-                tick(course.steps, loss, course.distance)
-            if course.steps % plan.sheet_steps == 0 or course.ended:
-                shown(course.steps, course.average)
-            keeper.after_step(course.state, last=bool(course.ended))
+        keeper.follow(course, lambda loss: tick(course.steps, loss, course.distance), after)
     if not course.distances:
         raise DataError(f"{course.ended}, before anything was learned; look at the images")
     return TrainedGan(
