@@ -124,11 +124,11 @@ class Incumbents:
                 self.dropped += 1
 
     def _next(self) -> list[tuple[str, str, str | None, int, int]]:
-        """What waits, at least one; empty when it is time to stop."""
+        """What waits, at least one row and no more than the queue holds; empty at the end."""
         items = [self._queue.get()]
         if items[0] is not None:
             self._closing.wait(GATHER_S)
-        while items[-1] is not None and not self._queue.empty():
+        while items[-1] is not None and not self._queue.empty() and len(items) < QUEUE:
             items.append(self._queue.get())
         if items[-1] is None and len(items) > 1:
             self._queue.put(None)
