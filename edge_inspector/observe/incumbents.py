@@ -67,14 +67,19 @@ class Incumbents:
     ) -> None:
         self.path = folder / NAME
         self.written = 0
-        self.dropped = 0
         self.said = 0
         self.judged = 0
+        self._full = self._lost = 0  # each counted by one thread only
         self._tell = tell
         self._closing = threading.Event()
         self._queue: queue.Queue[tuple[str, Said] | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._write_all, name="incumbents", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Verdicts that were not kept."""
+        return self._full + self._lost
 
     def say(self, unit_key: str, said: Baseline, said_ns: int) -> None:
         """Keep what was said of a unit, at this monotonic instant."""
@@ -83,7 +88,7 @@ class Incumbents:
         try:
             self._queue.put_nowait((unit_key, row))
         except queue.Full:
-            self.dropped += 1
+            self._full += 1
 
     def count(self) -> None:
         """A unit was judged here."""
@@ -109,6 +114,7 @@ class Incumbents:
             )
 
     def _write_all(self) -> None:
+        batch = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _opened(self.path) as db:
@@ -116,12 +122,14 @@ class Incumbents:
                     with db:
                         db.executemany(_WORSE, batch)
                     self.written += len(batch)
-                    if self.written % TRIM_EVERY < len(batch):
+                    batch, taken = [], len(batch)
+                    if self.written % TRIM_EVERY < taken:
                         _trim(db)
         except (apsw.Error, OSError) as error:
             self._tell("incumbents_lost", f"{self.path}: {error}; agreement will miss the rest")
+            self._lost += len(batch)
             while self._queue.get() is not None:
-                self.dropped += 1
+                self._lost += 1
 
     def _next(self) -> list[tuple[str, str, str | None, int, int]]:
         """What waits, at least one row and no more than the queue holds; empty at the end."""

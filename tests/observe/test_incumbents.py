@@ -86,6 +86,21 @@ def test_a_writer_that_is_held_up_drops_what_does_not_fit_and_counts_it(tmp_path
     assert writer.written == offered - writer.dropped
 
 
+def test_rows_that_were_in_hand_when_the_store_failed_are_counted(tmp_path):
+    told = []
+    writer = Incumbents(tmp_path, lambda event, detail: told.append((event, detail)))
+    writer.say("before", PASS, 1)
+    while writer.written < 1:
+        threading.Event().wait(0.005)
+    with apsw.Connection(str(tmp_path / incumbents.NAME)) as other:
+        other.execute("DROP TABLE said")
+    writer.say("u", PASS, 1)
+    writer.say("v", PASS, 1)
+    writer.close()
+    assert (writer.written, writer.dropped) == (1, 2)
+    assert "2 of 3 verdicts" in told[1][1]
+
+
 def test_the_oldest_go_when_there_are_too_many(tmp_path, monkeypatch):
     monkeypatch.setattr(incumbents, "MAX_ROWS", 100)
     monkeypatch.setattr(incumbents, "TRIM_EVERY", 50)
