@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +28,23 @@ _SEAL = b"# sealed, sha256 of the lines above: "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Engine:
-    """A verified engine; `digest` names it for good, `good` and `bad` are its challenge crops."""
+    """
+    A verified engine; `digest` names it for good, `good` and `bad` are its challenge crops.
+
+    `models` holds the graph in every precision, `float32` first: the reference, also `model`.
+    """
 
     folder: Path
     manifest: Manifest
-    model: bytes
+    models: Mapping[str, bytes]
     digest: str
     good: Pixels
     bad: Pixels
+
+    @property
+    def model(self) -> bytes:
+        """The reference graph."""
+        return self.models["float32"]
 
     @property
     def title(self) -> str:
@@ -55,7 +65,7 @@ def open_engine(folder: Path) -> Engine:
     return Engine(
         folder=folder,
         manifest=manifest,
-        model=content[manifest.model],
+        models={precision: content[name] for precision, name in _models(manifest).items()},
         digest=hashlib.sha256(raw).hexdigest(),
         good=_challenge(folder, manifest, manifest.challenge.good, content),
         bad=_challenge(folder, manifest, manifest.challenge.bad, content),
@@ -103,7 +113,7 @@ def _unsealed(raw: bytes, path: Path) -> str:
 
 
 def _check_listing(folder: Path, manifest: Manifest) -> None:
-    needed = {manifest.model, manifest.challenge.good, manifest.challenge.bad}
+    needed = {*_models(manifest).values(), manifest.challenge.good, manifest.challenge.bad}
     if absent := needed - manifest.files.keys():
         raise EngineCorrupt(f"{folder}: {', '.join(sorted(absent))} is not listed under [files]")
     for name in manifest.files:
@@ -112,6 +122,12 @@ def _check_listing(folder: Path, manifest: Manifest) -> None:
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     for name in sorted(present - manifest.files.keys()):
         raise EngineCorrupt(f"{folder / name}: is not listed in {MANIFEST}; remove it")
+
+
+def _models(manifest: Manifest) -> dict[str, str]:
+    """The file of each precision."""
+    quantised = {} if manifest.int8 is None else {"int8": manifest.int8.model}
+    return {"float32": manifest.model, **quantised}
 
 
 def _read(path: Path, expected: File | None) -> bytes:

@@ -79,6 +79,29 @@ class Strange(Document):
     """Validation crops that set the limit; it calls the share `refused` of them unknown."""
 
 
+class Quantised(Document):
+    """The same engine in eight bits, and the gate it passed on held-out crops."""
+
+    model: str = "model.int8.onnx"
+    quantiser: str
+    """What made it, with its version."""
+    calibration_crops: int = Field(ge=1)
+    """Training crops that set its ranges."""
+    validation_crops: int = Field(ge=1)
+    """Held-out crops that both recalls were counted on, good and defective."""
+    defects: Literal["known", "made"]
+    """Defects of the data, or faults made of its held-out good crops where it has none."""
+    overkill: float = Field(default=0.005, gt=0, lt=1)
+    recall_float32: float = Field(ge=0, le=1)
+    """Of the known defects, at a threshold that rejects at most the share `overkill` of the good."""
+    recall_int8: float = Field(ge=0, le=1)
+    good_score: float
+    bad_score: float
+    """Raw scores of the challenge crops, computed when it was made."""
+    tolerance: float = Field(gt=0)
+    """Largest difference of a raw score between runtimes in eight bits that counts as agreement."""
+
+
 class Unknown(Document):
     """Limits of a classifier's crops: those that look good, and those that look defective."""
 
@@ -104,6 +127,8 @@ class Manifest(Document):
     statistics: Statistics
     unknown: Unknown | None = None
     """Of a classifier."""
+    int8: Quantised | None = None
+    """The same engine in eight bits, where it has passed its gate."""
     training_data_sha256: Sha256
     seed: int
     created_utc: str

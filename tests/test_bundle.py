@@ -7,6 +7,7 @@ import pytest
 
 from edge_inspector.bundle import open_engine, seal
 from edge_inspector.errors import DocumentError, EngineCorrupt, Misuse
+from edge_inspector.manifest import Quantised
 
 FILES = ("manifest.toml", "model.onnx", "good.png", "bad.png", "figures.json")
 
@@ -129,3 +130,52 @@ def test_sealing_without_the_model_is_refused(tiny_engine: Path) -> None:
     with pytest.raises(EngineCorrupt, match=r"model\.onnx"):
         seal(tiny_engine, manifest)
     assert not (tiny_engine / "manifest.toml").exists()
+
+
+def _with_int8(folder: Path) -> Quantised:
+    """Seal the tiny engine again with a second graph."""
+    manifest = open_engine(folder).manifest
+    quantised = Quantised(
+        quantiser="by hand",
+        calibration_crops=8,
+        validation_crops=20,
+        defects="known",
+        recall_float32=0.9,
+        recall_int8=0.899,
+        good_score=0.001,
+        bad_score=0.03,
+        tolerance=0.01,
+    )
+    (folder / "model.int8.onnx").write_bytes(b"eight bits")
+    (folder / "manifest.toml").unlink()
+    seal(folder, manifest.model_copy(update={"int8": quantised}))
+    return quantised
+
+
+def test_engine_without_int8_has_its_float32_graph_alone(tiny_engine: Path) -> None:
+    engine = open_engine(tiny_engine)
+    assert engine.manifest.int8 is None
+    assert dict(engine.models) == {"float32": engine.model}
+
+
+def test_engine_with_int8_has_both_graphs_and_the_gate_it_passed(tiny_engine: Path) -> None:
+    quantised = _with_int8(tiny_engine)
+    engine = open_engine(tiny_engine)
+    assert engine.manifest.int8 == quantised
+    assert list(engine.models) == ["float32", "int8"]
+    assert engine.models["int8"] == b"eight bits"
+    assert engine.model == (tiny_engine / "model.onnx").read_bytes()
+
+
+def test_changed_int8_graph_is_refused(tiny_engine: Path) -> None:
+    _with_int8(tiny_engine)
+    (tiny_engine / "model.int8.onnx").write_bytes(b"eight bitz")
+    with pytest.raises(EngineCorrupt, match=r"model\.int8\.onnx: sha256"):
+        open_engine(tiny_engine)
+
+
+def test_int8_graph_that_is_not_listed_is_refused(tiny_engine: Path) -> None:
+    _with_int8(tiny_engine)
+    _listing(tiny_engine, ('model = "model.int8.onnx"', 'model = "other.onnx"'))
+    with pytest.raises(EngineCorrupt, match=r"other\.onnx is not listed"):
+        open_engine(tiny_engine)
