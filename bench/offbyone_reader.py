@@ -8,6 +8,7 @@ tells which picture each verdict was made from. Crops without a number go to Ope
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,9 @@ class Reader:
     """OpenVINO, and an eye for numbers."""
 
     name = "reader"
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """Nothing is kept."""
 
     def open(self, model: bytes, *, threads: int) -> ReaderSession:
         """One engine."""

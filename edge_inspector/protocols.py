@@ -21,7 +21,7 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """An inference runtime."""
+    """An inference runtime, made with `cache=`: the folder to keep compiled models in, or None."""
 
     name: str
 

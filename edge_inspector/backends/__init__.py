@@ -1,8 +1,13 @@
-"""Inference runtimes behind one two-method seam; a runtime is imported when it is opened."""
+"""
+Inference runtimes behind one two-method seam; a runtime is imported when it is opened.
+
+A runner is a runtime with a precision of the engine: `openvino`, or `openvino:int8`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,15 +19,35 @@ from edge_inspector.records import Pixels, Reason
 BACKENDS = {
     "openvino": "edge_inspector.backends.openvino:OpenVino",
     "onnxruntime": "edge_inspector.backends.ort:OnnxRuntime",
+    "tensorrt": "edge_inspector.backends.tensorrt:TensorRt",
+    "tensorrt_rtx": "edge_inspector.backends.tensorrt:TensorRtRtx",
     "fake": "edge_inspector.backends.fake:Fake",
 }
+REFERENCE = "float32"
+"""The precision of a runner that names none."""
+PRECISIONS = (REFERENCE, "int8")
 
 
-def open_first(names: Sequence[str], model: bytes, threads: int) -> tuple[str, Session]:
+def precision_of(runner: str) -> tuple[str, str]:
+    """The runtime and the precision that a runner's name says."""
+    name, _, precision = runner.rpartition(":")
+    if precision in PRECISIONS[1:]:
+        return name, precision
+    return runner, REFERENCE
+
+
+def open_first(
+    names: Sequence[str],
+    models: bytes | Mapping[str, bytes],
+    threads: int,
+    cache: Path | None = None,
+) -> tuple[str, Session]:
     """
-    The first runtime of `names` that is installed and takes the model, and its session.
+    The first runner of `names` that is installed and takes its model, and its session.
 
-    Raises `EngineRefused` when those that are installed refuse it, else `BackendMissing`.
+    `models` by precision, or the reference alone; `cache` is the folder where a runtime may keep
+    what it compiled. Raises `EngineRefused` when those that are installed refuse it, else
+    `BackendMissing`.
     """
     if not names:
         raise Misuse(f"no backend is named; give one or more of {', '.join(sorted(BACKENDS))}")
@@ -30,13 +55,26 @@ def open_first(names: Sequence[str], model: bytes, threads: int) -> tuple[str, S
     refused = False
     for name in names:
         try:
-            backend: Backend = importer.choose(BACKENDS, name, "backend")()
-            return name, backend.open(model, threads=threads)
+            return name, _open(name, models, threads, cache)
         except (BackendMissing, EngineRefused) as error:
             refused = refused or isinstance(error, EngineRefused)
             reasons.append(f"{name}: {error}")
     told = "no backend takes this engine: " + "; ".join(reasons)
     raise EngineRefused(told) if refused else BackendMissing(told)
+
+
+def _open(
+    runner: str, models: bytes | Mapping[str, bytes], threads: int, cache: Path | None
+) -> Session:
+    name, precision = precision_of(runner)
+    given = {REFERENCE: models} if isinstance(models, bytes) else models
+    backend: Backend = importer.choose(BACKENDS, name, "backend")(cache=cache)
+    if precision not in given:
+        raise EngineRefused(
+            f"the engine has no {precision} model; make one with 'edge-inspector engine quantise', "
+            f"or use '{name}'"
+        )
+    return backend.open(given[precision], threads=threads)
 
 
 def check_input(shape: Sequence[object], dtype: str, inputs: int) -> tuple[int, int, int]:

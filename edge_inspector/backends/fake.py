@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ class Fake:
     """Opens any bytes."""
 
     name = "fake"
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """Nothing is kept."""
 
     def open(self, model: bytes, *, threads: int) -> FakeSession:
         """A session that takes crops of any size from 8x8 px on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ class OpenVino:
     """Compiles for one crop at a time, lowest latency, on exactly `threads` threads."""
 
     name = "openvino"
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """Nothing is kept."""
 
     def open(self, model: bytes, *, threads: int) -> OpenVinoSession:
         """Raises `BackendMissing` without the package, `EngineRefused` for a graph it cannot run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ class OnnxRuntime:
     """Runs whole batches, operators one after another, on exactly `threads` threads."""
 
     name = "onnxruntime"
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """Nothing is kept."""
 
     def open(self, model: bytes, *, threads: int) -> OnnxRuntimeSession:
         """Raises `BackendMissing` without the package, `EngineRefused` for a graph it cannot run."""

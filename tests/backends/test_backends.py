@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_inspector.backends import open_first
+from edge_inspector.backends import open_first, precision_of
 from edge_inspector.bundle import open_engine
 from edge_inspector.errors import BackendMissing, EngineRefused, Misuse, Uninspectable
 
@@ -103,6 +103,29 @@ def test_first_that_is_installed_serves(tiny_engine: Path) -> None:
 def test_every_reason_is_told_when_none_opens() -> None:
     with pytest.raises(BackendMissing, match=r"absent_a.*absent_b"):
         open_first(["absent_a.x:Y", "absent_b.x:Y"], b"", threads=1)
+
+
+def test_a_runner_names_its_precision(tiny_engine: Path, make_engine, tmp_path: Path) -> None:
+    other = open_engine(make_engine(tmp_path / "other", level=50.0)).model
+    models = {"float32": open_engine(tiny_engine).model, "int8": other}
+    flat = np.full((1, 32, 32, 1), 50, np.uint8)
+    for runner, score in (("openvino", 50 / 255), ("openvino:int8", 0.0)):
+        name, session = open_first([runner], models, threads=1)
+        assert name == runner
+        assert session.run(flat)["score"][0] == pytest.approx(score, abs=1e-6)
+        session.close()
+
+
+def test_an_engine_without_the_precision_is_refused_and_the_next_serves(tiny_engine: Path) -> None:
+    model = open_engine(tiny_engine).model
+    with pytest.raises(EngineRefused, match=r"no int8 model.*engine quantise"):
+        open_first(["openvino:int8"], model, threads=1)
+    assert open_first(["openvino:int8", "onnxruntime"], model, threads=1)[0] == "onnxruntime"
+
+
+def test_a_plug_in_may_be_asked_for_a_precision() -> None:
+    assert precision_of("package.module:Thing") == ("package.module:Thing", "float32")
+    assert precision_of("package.module:Thing:int8") == ("package.module:Thing", "int8")
 
 
 def test_unknown_and_absent_names_are_misuse() -> None:

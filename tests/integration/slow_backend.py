@@ -13,6 +13,9 @@ class Slow:
 
     name = "slow"
 
+    def __init__(self, cache=None):
+        pass
+
     def open(self, model, *, threads):
         return SlowSession(OpenVino().open(model, threads=threads), SPENT_S)
 
@@ -21,6 +24,9 @@ class SlowToName:
     """OpenVINO with a classifier that is too slow for the line."""
 
     name = "slow to name"
+
+    def __init__(self, cache=None):
+        pass
 
     def open(self, model, *, threads):
         session = OpenVino().open(model, threads=threads)
