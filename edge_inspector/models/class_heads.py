@@ -53,7 +53,14 @@ class PooledHead(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """One map (planes, h, w) laid flat, to dense layers with ReLU and a last one without."""
+    """
+    One map (planes, h, w) laid flat, to dense layers with ReLU and a last one without.
+
+    `usual` (planes, h, w) is the mean map of good crops, zero until it is set: what every crop has
+    there, the frame around a wafer for one, is no part of a class map.
+    """
+
+    usual: Tensor
 
     def __init__(self, shape: tuple[int, int, int], widths: tuple[int, ...], classes: int) -> None:
         super().__init__()
@@ -62,6 +69,7 @@ class DenseHead(nn.Module):
         self.shape = shape
         self.hidden = nn.ModuleList(nn.Linear(size, grown) for size, grown in pairwise(sizes))
         self.last = nn.Linear(sizes[-1], classes)
+        self.register_buffer("usual", torch.zeros(shape), persistent=False)
 
     def embed(self, maps: list[Tensor]) -> Tensor:
         """(n, neurons of the last hidden layer)."""
@@ -74,7 +82,7 @@ class DenseHead(nn.Module):
 
     def class_maps(self, maps: list[Tensor], embedding: Tensor, weights: Tensor) -> Tensor:
         """
-        Gradient of a logit times the map, summed over planes, (n, k, h', w').
+        Gradient of a logit times what is unusual in the map, summed over planes, (n, k, h', w').
 
         ReLU is linear where it is open, so that the gradient is a product of open weights.
         `weights` are rows of the last layer, (n or 1, k, d), for the classes that are asked for.
@@ -85,7 +93,7 @@ class DenseHead(nn.Module):
             back = (back * (activation > 0).to(back.dtype)[:, None]) @ cast(nn.Linear, layer).weight
         planes, height, width = self.shape
         back = back.reshape(-1, weights.shape[1], planes, height, width)
-        return (back * maps[0][:, None]).sum(dim=2)
+        return (back * (maps[0] - self.usual)[:, None]).sum(dim=2)
 
     def _activations(self, maps: list[Tensor]) -> list[Tensor]:
         x = maps[0].flatten(1)

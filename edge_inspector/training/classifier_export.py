@@ -16,6 +16,7 @@ from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
 from edge_inspector.errors import DataError, Misuse, ParityError
 from edge_inspector.manifest import Challenge, Manifest, Unknown
+from edge_inspector.models.class_heads import DenseHead
 from edge_inspector.models.classifier_graph import ClassifierGraph
 from edge_inspector.models.novelty import Novelty
 from edge_inspector.records import Pixels
@@ -124,14 +125,21 @@ def graph_of(trained: TrainedClassifier, crops: LabelledCrops) -> ClassifierGrap
         counts[int(labels[index])] += 1
     kept = torch.from_numpy(order[np.argsort(turn, kind="stable")[:SHOWN]])
     network = trained.network.eval()
-    parts = []
+    good = labels[kept] == crops.good if crops.good is not None else labels[kept] >= 0
+    parts, usual = [], torch.zeros(())
     with torch.no_grad():
-        for batch in torch.split(crops.train[kept], 32):
-            embedding = network.embed(network.feature_maps(network.prepare(batch)))
+        for batch, asked in zip(
+            torch.split(crops.train[kept], 32), torch.split(good, 32), strict=True
+        ):
+            maps = network.feature_maps(network.prepare(batch))
+            usual = usual + maps[0][asked].sum(dim=0)
+            embedding = network.embed(maps)
             parts.append((embedding, network.logits(embedding)))
     embeddings, logits = (torch.cat(part) for part in zip(*parts, strict=True))
     novelty = Novelty()
     novelty.fit(embeddings, labels[kept], logits)
+    if isinstance(network.head, DenseHead):
+        network.head.usual = usual / good.sum()
     return ClassifierGraph(network, novelty, crops.good)
 
 

@@ -98,6 +98,17 @@ def test_the_class_map_of_a_dense_head_is_gradient_times_activation(name):
         assert wanted.abs().max() > 1e-4
 
 
+def test_what_every_good_crop_has_is_no_part_of_a_dense_class_map():
+    net = network("scnn01")
+    maps, embedding, _ = seen(net, crops())
+    before = net.class_maps(maps, embedding).detach()
+    net.head.usual = maps[0][0].detach()
+    after = net.class_maps(maps, embedding).detach()
+    assert float(before[0].abs().max()) > 1e-4
+    assert not after[0].any(), "the crop that is the usual one"
+    assert float(after[1].abs().max()) > 1e-4
+
+
 def test_each_branch_of_the_fusion_sees_its_own_scale():
     net = network("fusion", shape(64, 64))
     checks = torch.zeros(1, 64, 64, 1, dtype=torch.uint8)

@@ -13,6 +13,7 @@ from edge_inspector.bundle import open_engine
 from edge_inspector.engines import whole
 from edge_inspector.errors import Misuse, ParityError
 from edge_inspector.manifest import Input
+from edge_inspector.models.classifier import build
 from edge_inspector.scorers.classifier import OUTPUTS, ClassifierScorer
 from edge_inspector.studies.dataset import is_good
 from edge_inspector.training import classifier_export, export
@@ -105,6 +106,16 @@ def test_the_class_map_shows_where_the_defect_is(folder, crops):
             centre = spots.mean(axis=0)
             hits.append(np.abs(centre - [(y + 0.5) * side, (x + 0.5) * side]).max() < 8)
     assert np.mean(hits) > 0.8
+
+
+def test_a_dense_head_learns_what_is_usual_from_the_good_crops_alone(trained, crops):
+    network = build("scnn01", len(CLASSES), crops.shape, weights=None, seed=0)
+    graph = classifier_export.graph_of(replace(trained, network=network), crops)
+    good = crops.train[crops.train_labels == 0]
+    with torch.no_grad():
+        (maps,) = network.feature_maps(network.prepare(good))
+    assert float(maps.mean(dim=0).abs().max()) > 1e-3
+    torch.testing.assert_close(graph.network.head.usual, maps.mean(dim=0), rtol=1e-4, atol=1e-6)
 
 
 def test_the_challenge_is_a_good_crop_and_a_defect_told_right(folder):
