@@ -152,6 +152,7 @@ class Daemon:
         await asyncio.sleep(0)
         await asyncio.gather(*(listener.stop(1.0) for listener in self._listeners))
         self._outlet.close()
+        self._log.info("latency", stages_ms=self._parts.metrics.stages_ms())
         self._log.info("stopped", head_vseq=self._parts.outbox.head())
 
     # events in

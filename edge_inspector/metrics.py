@@ -1,15 +1,80 @@
-"""Prometheus metrics of one station: seconds and counts, buckets around the latency budget."""
+"""
+What a station counts, for Prometheus: seconds and counts, buckets around the latency budget.
+
+Each stage of a unit is counted twice: in the buckets of a Prometheus histogram, whose edges are
+close together where a deadline is at stake, and in a histogram that knows its 99.99th percentile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
-from edge_inspector.records import Committed, Reason
+from edge_inspector.clock import NS_PER_US
+from edge_inspector.histogram import QUANTILES, Histogram
+from edge_inspector.records import Committed, Outcome, Reason, Verdict
 
 PARTS_OF_BUDGET = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2)
-"""Bucket edges: close together where a deadline is at stake."""
+STAGES = ("arrival", "queue", "decode", "cut", "infer", "decide", "handover", "commit", "publish")
+"""What every unit goes through, in this order; `total` is from time zero to the commit."""
+
+
+class Stage:
+    """The times of one stage, counted up to each edge and to any percentile."""
+
+    def __init__(self, edges_us: Sequence[int]) -> None:
+        self.times = Histogram()
+        self._edges_us = edges_us
+        self._counts = [0] * (len(edges_us) + 1)
+
+    def record(self, spent_us: int) -> None:
+        """Count one unit."""
+        self.times.record(spent_us)
+        self._counts[bisect_left(self._edges_us, spent_us)] += 1
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Prometheus' cumulative counts: of units up to each edge, in seconds as text."""
+        edges = [str(edge / 1e6) for edge in self._edges_us]
+        return list(zip([*edges, "+Inf"], accumulate(map(float, self._counts)), strict=True))
+
+
+class StageCollector(Collector):
+    """The stages as Prometheus reads them."""
+
+    def __init__(self, budget_ms: float) -> None:
+        self._edges_us = [round(budget_ms * 1000 * part) for part in PARTS_OF_BUDGET]
+        self.stages = {name: Stage(self._edges_us) for name in (*STAGES, "total")}
+
+    def record(self, stage: str, spent_us: int) -> None:
+        """Count one unit's time; what only some units go through begins with the first of them."""
+        if (known := self.stages.get(stage)) is None:
+            known = self.stages[stage] = Stage(self._edges_us)
+        known.record(spent_us)
+
+    def collect(self) -> Iterator[HistogramMetricFamily | GaugeMetricFamily]:
+        """A histogram, and since the start of the station its percentiles up to the worst."""
+        times = HistogramMetricFamily(
+            "edge_inspector_stage_duration_seconds",
+            "Time of each stage of a unit; 'total' is from time zero to the commit.",
+            labels=["stage"],
+        )
+        worst = GaugeMetricFamily(
+            "edge_inspector_stage_quantile_seconds",
+            "Percentiles of each stage since the start, quantile 1 is the longest.",
+            labels=["stage", "quantile"],
+        )
+        for name, stage in list(self.stages.items()):
+            times.add_metric([name], stage.buckets(), stage.times.total_us / 1e6)
+            for share in QUANTILES.values():
+                seconds = stage.times.quantile_us(share) / 1e6
+                worst.add_metric([name, str(share)], seconds)
+        yield times
+        yield worst
 
 
 class Metrics:
@@ -17,14 +82,9 @@ class Metrics:
 
     def __init__(self, budget_ms: float, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._stages = Histogram(
-            "edge_inspector_stage_duration_seconds",
-            "Time of each stage of a unit; 'total' is from time zero to the commit.",
-            ["stage"],
-            buckets=[budget_ms / 1000 * part for part in PARTS_OF_BUDGET],
-            registry=self.registry,
-        )
-        self._parts = Counter(
+        self._stages = StageCollector(budget_ms)
+        self.registry.register(self._stages)
+        parts = Counter(
             "edge_inspector_parts_total",
             "Units by outcome.",
             ["verdict"],
@@ -36,6 +96,7 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._outcomes = {one: parts.labels(one.value) for one in Outcome}
         self._degraded = Counter(
             "edge_inspector_degraded_total",
             "Units judged with a step left out, by step.",
@@ -50,7 +111,7 @@ class Metrics:
         )
         self._missed = Counter(
             "edge_inspector_deadline_missed_total",
-            "Units without a verdict at their deadline.",
+            "Units without a verdict at their deadline, or with one that was on disk only after it.",
             registry=self.registry,
         )
         self._depth = Gauge(
@@ -59,18 +120,21 @@ class Metrics:
             registry=self.registry,
         )
 
-    def settled(self, row: Committed) -> None:
-        """Count a committed verdict, once."""
+    def settled(self, row: Committed, published_ns: int) -> None:
+        """Count a committed verdict, once, after everybody was told of it."""
         if not row.fresh:
             return
         verdict = row.verdict
-        self._parts.labels(verdict.outcome.value).inc()
+        self._outcomes[verdict.outcome].inc()
         for step in verdict.degraded:
             self._degraded.labels(step).inc()
-        for stage, micros in verdict.stages_us.items():
-            self._stages.labels(stage).observe(micros / 1e6)
-        self._stages.labels("total").observe((row.committed_ns - verdict.time_zero_ns) / 1e9)
-        if verdict.reason is Reason.TIMEOUT:
+        for stage, spent_us in stage_times_us(verdict).items():
+            self._stages.record(stage, spent_us)
+        committed_ns = row.committed_ns
+        self._stages.record("commit", (committed_ns - verdict.decided_ns) // NS_PER_US)
+        self._stages.record("publish", (published_ns - committed_ns) // NS_PER_US)
+        self._stages.record("total", (committed_ns - verdict.time_zero_ns) // NS_PER_US)
+        if _missed(row):
             self._missed.inc()
         if verdict.reason is not None:
             self._dropped.labels(verdict.reason.value).inc(len(verdict.frames))
@@ -86,3 +150,29 @@ class Metrics:
     def watch_outbox(self, depth: Callable[[], float]) -> None:
         """Ask `depth` for the number of waiting verdicts whenever the metrics are read."""
         self._depth.set_function(depth)
+
+    def stages_ms(self) -> dict[str, dict[str, float]]:
+        """Percentiles and count of every stage that a unit went through since the start."""
+        known = self._stages.stages.items()
+        return {name: stage.times.summary_ms() for name, stage in known if stage.times.count}
+
+
+def stage_times_us(verdict: Verdict) -> dict[str, int]:
+    """
+    The stages of a unit up to its verdict.
+
+    Of a unit of one frame that was inspected also `handover`: what lies between the stages, on the
+    way from process to process.
+    """
+    stages = verdict.stages_us
+    if len(verdict.frames) != 1 or "infer" not in stages:
+        return stages
+    spent_us = (verdict.decided_ns - verdict.time_zero_ns) // NS_PER_US
+    return {**stages, "handover": spent_us - sum(stages.values())}
+
+
+def _missed(row: Committed) -> bool:
+    """A unit that nobody could inspect has its verdict at its deadline by intent, or at once."""
+    verdict = row.verdict
+    late = row.committed_ns > verdict.deadline_ns and verdict.outcome is not Outcome.UNINSPECTED
+    return late or verdict.reason is Reason.TIMEOUT

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from edge_inspector import clock
 from edge_inspector.channel import Answer
 from edge_inspector.docket import words as d
 from edge_inspector.failpoints import passing
@@ -54,7 +55,7 @@ class Outlet:
         """A verdict is on disk."""
         for sink in self.sinks:
             sink.publish(row)
-        self._metrics.settled(row)
+        self._metrics.settled(row, clock.now_ns())
         verdict = row.verdict
         self._log.info(
             "unit",
