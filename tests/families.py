@@ -12,7 +12,8 @@ from edge_inspector.models.classifier_graph import ClassifierGraph
 from edge_inspector.models.efficientnet_lite import EfficientNetLite0
 from edge_inspector.models.novelty import Novelty
 from edge_inspector.models.sensitive import Sensitive, SensitiveGraph
-from edge_inspector.training import anomaly, classifier_export, export, peers, sure
+from edge_inspector.training import anomaly, export, peers, sure
+from edge_inspector.training.classifier_export import OUTPUTS
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Plan
 
@@ -30,7 +31,7 @@ def exported(family: str) -> bytes:
     torch.set_num_threads(1)
     try:
         if family in CLASSIFIERS:
-            return export.to_onnx(_classifier(family), SHAPE, classifier_export.OUTPUTS)
+            return export.to_onnx(_classifier(family), SHAPE, OUTPUTS)
         return export.to_onnx(_anomaly(family), SHAPE)
     finally:
         torch.set_num_threads(threads)
