@@ -12,8 +12,8 @@ from edge_inspector.models.classifier_graph import ClassifierGraph
 from edge_inspector.models.efficientnet_lite import EfficientNetLite0
 from edge_inspector.models.novelty import Novelty
 from edge_inspector.models.sensitive import Sensitive, SensitiveGraph
+from edge_inspector.scorers.classifier import OUTPUTS
 from edge_inspector.training import anomaly, export, peers, sure
-from edge_inspector.training.classifier_export import OUTPUTS
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Plan
 
