@@ -181,8 +181,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     max_pixels: int
     archive: str | None = None
     archive_quota_mib: int = 1024
-    tap: str | None = None
-    """The folder where whoever records frames of the running line listens."""
+    store: str | None = None
+    """The station's folder: who records frames of the line listens there, choices are kept there."""
     observe: bool = False
     """Whether pictures of units that passed are held for a while, in case the incumbent objects."""
 

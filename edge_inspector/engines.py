@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from edge_inspector import parity
-from edge_inspector.backends import open_first
+from edge_inspector.backends import REFERENCE, precision_of
 from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.choice import Runtimes, open_runner
+from edge_inspector.crops import expand_region
 from edge_inspector.errors import EngineRefused
 from edge_inspector.protocols import Scorer, Session
 from edge_inspector.recipe import Recipe
@@ -29,35 +30,77 @@ class Engines:
     digest: str
     """The first 16 hex digits of each, in the recipe's order."""
     backend: str
+    """The runner; of several the first that is not of the reference's precision, else the first."""
 
 
-def open_engines(
-    recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStack
-) -> Engines:
+def open_engines(recipe: Recipe, runtimes: Runtimes, stack: ExitStack) -> Engines:
     """
     Open all engines of a recipe; `stack` closes them.
 
-    Raises `DocumentError`, `EngineRefused` for one that the recipe was not calibrated with, or
-    `BackendMissing`.
+    Raises `DocumentError`, `EngineRefused` for one that the recipe was not calibrated with, or not
+    in this precision, or `BackendMissing`.
     """
     scorers: dict[str, Scorer] = {}
     square: set[str] = set()
     challenges: dict[str, tuple[Crop, Crop]] = {}
     digests: list[str] = []
-    backend = ""
+    runners: list[str] = []
+    precision: str | None = None
     for name, folder in recipe.engines.items():
         engine = open_engine(folder)
         _same_engine(recipe, name, engine.digest)
-        backend, session = open_first(backends, engine.model, threads)
+        runner, session = open_session(recipe, name, engine, runtimes, precision)
         stack.callback(session.close)
-        parity.challenge(session, engine)
+        if len(engine.models) > 1:  # one threshold is for the scores of all engines
+            precision = precision_of(runner)[1]
+        runners.append(runner)
         scorers[name] = scorer_of(session, engine)
         if engine.manifest.input.square:
             square.add(name)
         digests.append(engine.digest[:16])
         challenges[name] = whole(engine.good), whole(engine.bad)
     _same_rules(recipe)
+    coarse = [runner for runner in runners if precision_of(runner)[1] != REFERENCE]
+    backend = (coarse or runners or [""])[0]
     return Engines(scorers, frozenset(square), challenges, "-".join(digests), backend)
+
+
+def crop_counts(recipe: Recipe) -> Counter[tuple[str, str]]:
+    """How many crops of a frame go to each engine, by its name and the frame's camera."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for region in recipe.regions:
+        cells = len(expand_region(region))
+        if region.engine is not None:
+            counts[region.engine, region.camera] += cells
+        if region.classifier is not None:  # a unit is seldom rejected in more than one region
+            counts[region.classifier, region.camera] += cells if region.classify == "always" else 1
+    return counts
+
+
+def open_session(
+    recipe: Recipe, name: str, engine: Engine, runtimes: Runtimes, precision: str | None = None
+) -> tuple[str, Session]:
+    """
+    The runner that serves the recipe's engine `name` here, and its session, challenged.
+
+    `auto` keeps to `precision`, or to that which the recipe was calibrated in. Raises
+    `EngineRefused` for a runner whose scores the recipe's thresholds are not made for.
+    """
+    calibration = recipe.calibration
+    wanted = precision_of(calibration.backend)[1] if calibration is not None else precision
+    if wanted not in engine.models:  # an engine that has no other is judged in the reference's
+        wanted = wanted and REFERENCE
+    most = max((count for (one, _), count in crop_counts(recipe).items() if one == name), default=1)
+    runner, session = open_runner(engine, runtimes, crops=most, precision=wanted)
+    found = precision_of(runner)[1]
+    if calibration is None or found == wanted:
+        return runner, session
+    session.close()
+    raise EngineRefused(
+        f"engine '{name}': recipe '{recipe.product}' was calibrated in {wanted}, {runner} runs it in "
+        f"{found}; name a runner of {wanted} under workers.backends, or run 'edge-inspector "
+        f"calibrate --backend {runner}'"
+    )
 
 
 def scorer_of(session: Session, engine: Engine) -> AnomalyScorer | ClassifierScorer:

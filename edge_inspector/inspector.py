@@ -9,7 +9,7 @@ Plain synchronous code; read `Inspector.inspect` from top to bottom to follow a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import msgspec
 
 from edge_inspector import clock
 from edge_inspector.align import Aligner, open_alignment
+from edge_inspector.choice import Runtimes, silent
 from edge_inspector.codes import CodeReader, named, open_codes, read_codes
 from edge_inspector.crops import cut, to_frame
 from edge_inspector.engines import open_engines
@@ -236,29 +237,31 @@ def open_inspector(
     *,
     backends: Sequence[str] = ("openvino", "onnxruntime"),
     threads: int = 1,
+    store: Path | None = None,
+    tell: Callable[[str], None] = silent,
 ) -> Iterator[Inspector]:
     """
     Open the recipe's engines, verified and challenged, and close them at the end.
 
+    `store` is the station's folder, where what was measured for `auto` is kept; `tell` hears of it.
+
     Raises `DocumentError`, `EngineRefused` or `BackendMissing`; nothing is opened by halves.
     """
+    runtimes = Runtimes(backends, threads, store, tell)
     with ExitStack() as stack:
-        yield _open(
-            recipe if isinstance(recipe, Recipe) else load_recipe(recipe), backends, threads, stack
-        )
+        opened = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        yield _open(opened, runtimes, stack)
 
 
-def _open(recipe: Recipe, backends: Sequence[str], threads: int, stack: ExitStack) -> Inspector:
-    engines = open_engines(recipe, backends, threads, stack)
+def _open(recipe: Recipe, runtimes: Runtimes, stack: ExitStack) -> Inspector:
+    engines = open_engines(recipe, runtimes, stack)
     rules = {name: load(RULES)(path, recipe.mm_per_px) for name, path in recipe.rules.items()}
     return Inspector(
         recipe=recipe,
         groups=group_regions(recipe, engines.scorers, engines.square, rules),
         aligners={c: open_alignment(spec) for c, spec in recipe.alignment.items()},
         baseline=rules[recipe.baseline] if recipe.baseline else None,
-        shadow=Shadow(_open(_alone(recipe.shadow), backends, threads, stack))
-        if recipe.shadow
-        else None,
+        shadow=Shadow(_open(_alone(recipe.shadow), runtimes, stack)) if recipe.shadow else None,
         engine=engines.digest,
         backend=engines.backend,
         challenges=tuple(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_inspector.backends import REFERENCE
 from edge_inspector.bundle import Engine
 from edge_inspector.errors import ParityError
 from edge_inspector.protocols import Session
@@ -47,9 +48,14 @@ def compare(a: Session, b: Session, crops: Pixels) -> Parity:
     return Parity(float(scores[worst]), int(maps.max()), worst, shares)
 
 
-def challenge(session: Session, engine: Engine) -> None:
-    """Raises `ParityError` when the challenge crops do not score as they did in training."""
-    stated = engine.manifest.challenge
+def challenge(session: Session, engine: Engine, precision: str = REFERENCE) -> None:
+    """
+    Raises `ParityError` when the challenge crops do not score as they did when it was made.
+
+    `precision` is the session's; scores in eight bits are compared with those in eight bits.
+    """
+    quantised = engine.manifest.int8 if precision != REFERENCE else None
+    stated = quantised or engine.manifest.challenge
     crops = np.stack([engine.good, engine.bad])
     found = session.run(crops)["score"].astype(np.float64)
     expected = np.array([stated.good_score, stated.bad_score])

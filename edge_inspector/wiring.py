@@ -182,7 +182,7 @@ def _worker_config(settings: Settings, recipe: Recipe) -> str:
         max_pixels=settings.frames.max_pixels,
         archive=str(archive.path) if archive else None,
         archive_quota_mib=archive.quota_mib if archive else 1024,
-        tap=str(settings.store),
+        store=str(settings.store),
         observe=watches(settings, recipe),
     )
     return msgspec.json.encode(config).decode()

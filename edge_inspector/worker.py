@@ -50,11 +50,16 @@ def main(argv: list[str] | None = None) -> int:
     process.limit_memory(config.memory_mib)
     cv2.setNumThreads(config.threads)
     line = Channel.from_fd(arguments.channel_fd)
+    chosen: list[str] = []
     with ExitStack() as stack:
         try:
             inspector = stack.enter_context(
                 open_inspector(
-                    Path(config.recipe), backends=config.backends, threads=config.threads
+                    Path(config.recipe),
+                    backends=config.backends,
+                    threads=config.threads,
+                    store=Path(config.store) if config.store else None,
+                    tell=chosen.append,
                 )
             )
             inspector.warm_up()
@@ -69,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             stack.callback(archive.close)
         gc.collect()
         gc.freeze()
-        line.send(Ready(f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"))
+        engine = f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"
+        line.send(Ready("; ".join((engine, *chosen))))
         if inspector.recipe.golden:
             line.send(goldens.report())
         serve(line, inspector, slots, archive, config.max_pixels, goldens, open_tap(config))
@@ -90,7 +96,7 @@ def open_archive(config: WorkerConfig) -> RejectArchive | None:
 
 def open_tap(config: WorkerConfig) -> Tap | None:
     """Where copies of frames go while somebody records."""
-    return Tap(Path(config.tap)) if config.tap else None
+    return Tap(Path(config.store)) if config.store else None
 
 
 def serve(

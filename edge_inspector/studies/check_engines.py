@@ -8,10 +8,11 @@ from contextlib import closing
 
 import numpy as np
 
-from edge_inspector import clock, parity
-from edge_inspector.backends import open_first
+from edge_inspector import clock
+from edge_inspector.backends import precision_of
 from edge_inspector.bundle import Engine, open_engine
-from edge_inspector.crops import expand_region
+from edge_inspector.choice import AUTO, Runtimes
+from edge_inspector.engines import crop_counts, open_session
 from edge_inspector.errors import DocumentError, EdgeInspectorError, EngineRefused
 from edge_inspector.golden import rejudge
 from edge_inspector.inspector import open_inspector
@@ -30,21 +31,21 @@ ROUNDS, WARM_UP = 20, 5
 def engines(station: Station) -> Iterator[Finding]:
     """Hash, parity on the challenge pair, and what a unit's crops cost of the latency budget."""
     costs_ms: dict[str, float] = {}
+    workers = station.settings.workers
+    runtimes = Runtimes(workers.backends, workers.threads, station.settings.store)
     for name, folder in station.recipe.engines.items():
         subject = f"engine {name}"
         try:
             engine = open_engine(folder)
-            workers = station.settings.workers
-            backend, session = open_first(workers.backends, engine.model, workers.threads)
+            runner, session = open_session(station.recipe, name, engine, runtimes)
             with closing(session):
-                parity.challenge(session, engine)
                 costs_ms[name] = crop_ms(session, engine)
         except EdgeInspectorError as error:
             yield Finding("FAIL", subject, str(error))
             continue
-        told = f"{engine.title} {engine.digest[:16]} in {backend}: {costs_ms[name]:.2f} ms per crop"
+        told = f"{engine.title} {engine.digest[:16]} in {runner}: {costs_ms[name]:.2f} ms per crop"
         yield Finding("OK", subject, told)
-        yield from _same_as_calibrated(station.recipe, name, engine.digest, backend)
+        yield from _same_as_calibrated(station, name, engine.digest, runner)
     if costs_ms and costs_ms.keys() == station.recipe.engines.keys():
         yield _budget(station.recipe, costs_ms)
 
@@ -60,28 +61,24 @@ def crop_ms(session: Session, engine: Engine) -> float:
     return statistics.median(times[WARM_UP:]) / clock.NS_PER_MS
 
 
-def _same_as_calibrated(recipe: Recipe, name: str, digest: str, backend: str) -> Iterator[Finding]:
-    if recipe.calibration is None:
+def _same_as_calibrated(station: Station, name: str, digest: str, runner: str) -> Iterator[Finding]:
+    calibration = station.recipe.calibration
+    if calibration is None:
         return
-    known = recipe.calibration.engines.get(name)
+    known = calibration.engines.get(name)
+    runtime, calibrated = precision_of(runner)[0], precision_of(calibration.backend)[0]
     if known != digest:
         found = "without this engine" if known is None else f"with digest {known[:16]}"
         detail = f"the recipe was calibrated {found}; run 'edge-inspector calibrate' again"
         yield Finding("FAIL", f"engine {name}", detail)
-    elif recipe.calibration.backend != backend:
-        detail = f"calibrated in {recipe.calibration.backend}, runs in {backend}; calibrate again"
+    elif runtime != calibrated and AUTO not in station.settings.workers.backends:
+        detail = f"calibrated in {calibrated}, runs in {runtime}; calibrate again"
         yield Finding("WARN", f"engine {name}", detail)
 
 
 def _budget(recipe: Recipe, costs_ms: dict[str, float]) -> Finding:
-    crops = dict.fromkeys(costs_ms, 0)
-    for region in recipe.regions:
-        cells = len(expand_region(region))
-        if region.engine is not None:
-            crops[region.engine] += cells
-        if region.classifier is not None:  # a unit is seldom rejected in more than one region
-            crops[region.classifier] += cells if region.classify == "always" else 1
-    needed = sum(costs_ms[name] * count for name, count in crops.items())
+    crops = crop_counts(recipe)
+    needed = sum(costs_ms[name] * count for (name, _), count in crops.items())
     share = needed / recipe.latency_budget_ms
     told = (
         f"{sum(crops.values())} crops a unit take {needed:.1f} ms of inference, {share:.0%} of the "
@@ -127,7 +124,10 @@ def golden(station: Station) -> Iterator[Finding]:
     workers = station.settings.workers
     try:
         with open_inspector(
-            station.recipe, backends=workers.backends, threads=workers.threads
+            station.recipe,
+            backends=workers.backends,
+            threads=workers.threads,
+            store=station.settings.store,
         ) as inspector:
             found = [rejudge(inspector, sample) for sample in samples]
     except EdgeInspectorError as error:

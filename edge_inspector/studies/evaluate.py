@@ -18,12 +18,11 @@ import cv2
 import numpy as np
 
 from edge_inspector import clock
-from edge_inspector.backends import open_first
 from edge_inspector.bundle import open_engine
+from edge_inspector.choice import Runtimes, open_runner
 from edge_inspector.engines import scorer_of
 from edge_inspector.errors import DataError, Uninspectable
 from edge_inspector.manifest import Input, Manifest
-from edge_inspector.parity import challenge
 from edge_inspector.protocols import Scorer
 from edge_inspector.records import Crop, Pixels, Roi
 from edge_inspector.rules import open_rules
@@ -88,9 +87,8 @@ def open_target(path: Path, backends: Sequence[str], threads: int = 1) -> Iterat
         yield Target(path.name, "opencv", rules, shape)
         return
     engine = open_engine(path)
-    backend, session = open_first(backends, engine.model, threads)
+    backend, session = open_runner(engine, Runtimes(backends, threads))
     try:
-        challenge(session, engine)
         scorer = scorer_of(session, engine)
         yield Target(engine.title, backend, scorer, engine.manifest.input, engine.manifest)
     finally:

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edge_inspector import clock
+from edge_inspector.choice import processor
 
 PACKAGES = (
     "edge-inspector",
@@ -25,7 +26,7 @@ def facts() -> dict[str, object]:
     return {
         "commit": _commit(),
         "date": clock.utc_text(clock.utc_ns())[:10],
-        "cpu": _processor(),
+        "cpu": processor(),
         "python": platform.python_version(),
         "versions": _versions(),
     }
@@ -38,13 +39,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _versions() -> dict[str, str]:
