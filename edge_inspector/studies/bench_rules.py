@@ -1,13 +1,16 @@
 """
-Engine against rules: the same crops, one process, one thread, in turn, fresh noise on each crop.
+Engine against rules: the same crops, one process, in turn, fresh noise on each crop.
 
-Both see every crop once; who goes first alternates. AUROC is of the same simulated units for both,
-good ones and every kind of defect that the simulator knows.
+Every runner of the engine and every form of the rules sees every crop once; who goes first moves
+on with each crop. AUROC and recalls are of the same simulated units for all, good ones and every
+kind of defect that the simulator knows. What can be timed one beside another is timed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +18,48 @@ import cv2
 import numpy as np
 
 from edge_inspector import clock
-from edge_inspector.backends import open_first
-from edge_inspector.bundle import open_engine
+from edge_inspector.backends import REFERENCE, open_first
+from edge_inspector.bundle import Engine, open_engine
 from edge_inspector.crops import fit
+from edge_inspector.engines import scorer_of
+from edge_inspector.errors import BackendMissing, EngineRefused
 from edge_inspector.protocols import Scorer
-from edge_inspector.records import Crop, Roi
+from edge_inspector.records import Crop, Pixels, Roi
 from edge_inspector.rules import open_rules
-from edge_inspector.scorers.anomaly import AnomalyScorer
 from edge_inspector.simulator import package
 from edge_inspector.simulator.defects import DEFECTS, GOOD
 from edge_inspector.simulator.parts import Variation, compose
-from edge_inspector.studies.metrics import auroc
+from edge_inspector.studies.metrics import auroc, threshold_at
 from edge_inspector.studies.tally import percentiles
 
 WARM_UP = 20
 SEED = 31
+RULES = "rules"
+CPU = ("openvino", "onnxruntime")
+OVERKILL = 0.005
+SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
+"""Where the curve of times is kept."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What one runner or one form of the rules said of the crops, and how long it took."""
+
+    ms: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    def summary(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Times, AUROC, and recalls where at most a share `OVERKILL` of the good crops fails."""
+        names, scores = np.array(labels), np.array(self.scores)
+        failed = scores >= threshold_at(scores[names == GOOD], OVERKILL)
+        kinds = [kind for kind in DEFECTS if kind in labels]
+        return {
+            "ms": percentiles(self.ms),
+            "curve_ms": [round(float(value), 4) for value in np.quantile(self.ms, SHARES)],
+            "auroc": round(auroc(scores, names != GOOD), 4),
+            "recall": round(float(failed[names != GOOD].mean()), 4),
+            "per_class": {kind: round(float(failed[names == kind].mean()), 4) for kind in kinds},
+        }
 
 
 def run(
@@ -38,45 +68,91 @@ def run(
     *,
     crops: int = 1000,
     threads: int = 1,
-    backends: tuple[str, ...] = ("openvino", "onnxruntime"),
+    backends: Sequence[str] = CPU,
+    others: Mapping[str, Scorer] | None = None,
     tick: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """Median and p99 of both in ms, their ratio, their AUROC over all kinds."""
+    """
+    Every runner of the engine, the rules, and `others` beside them, by row.
+
+    `ratio` is the median of the fastest runner over that of the fastest rules, with `others` that
+    are named `rules …` among the latter.
+    """
     cv2.setNumThreads(threads)
     engine = open_engine(engine_dir)
-    backend, session = open_first(backends, engine.model, threads)
-    scorers: list[Scorer] = [AnomalyScorer(session, engine.manifest), open_rules(rules)]
-    spent: list[list[float]] = [[], []]
-    scores: list[list[float]] = [[], []]
-    bad: list[bool] = []
-    for number in range(WARM_UP + crops):
-        pixels, label = _unit(number)
-        for which in (0, 1) if number % 2 else (1, 0):
-            ms, score = _time(scorers[which], pixels)
-            if number >= WARM_UP:
-                spent[which].append(ms)
-                scores[which].append(score)
-        if number >= WARM_UP:
-            bad.append(label != GOOD)
-            tick()
-    session.close()
-    truth = np.array(bad)
-    figures = [percentiles(values) for values in spent]
-    areas = [round(auroc(np.array(values), truth), 4) for values in scores]
+    units = (_unit(number) for number in range(WARM_UP + crops))
+    with ExitStack() as stack:
+        scorers, missing = open_runners(engine, backends, threads, stack)
+        runners = tuple(scorers)
+        rows, labels = in_turn({**scorers, RULES: open_rules(rules), **(others or {})}, units, tick)
+    found = {name: row.summary(labels) for name, row in rows.items()}
+    runner = _fastest(found, runners)
+    form = _fastest(found, [name for name in found if name.startswith(RULES)])
     return {
-        "engine_ms": figures[0],
-        "rules_ms": figures[1],
-        "ratio": round(figures[0]["p50"] / figures[1]["p50"], 4),
+        "rows": found,
+        "missing": missing,
+        "fastest": [runner, form],
+        "ratio": round(found[runner]["ms"]["p50"] / found[form]["ms"]["p50"], 4),
+        "auroc_engine": found[runner]["auroc"],
+        "auroc_rules": found[RULES]["auroc"],
         "threads": threads,
         "crops": crops,
         "engine": engine.title,
-        "backend": backend,
-        "auroc_engine": areas[0],
-        "auroc_rules": areas[1],
     }
 
 
-def _unit(number: int) -> tuple[np.ndarray[Any, Any], str]:
+def open_runners(
+    engine: Engine, backends: Sequence[str], threads: int, stack: ExitStack
+) -> tuple[dict[str, Scorer], dict[str, str]]:
+    """
+    A scorer of each runtime in each precision the engine has, and why others are missing.
+
+    Raises `BackendMissing` where none can be had; `stack` closes the sessions.
+    """
+    scorers: dict[str, Scorer] = {}
+    missing: dict[str, str] = {}
+    for precision in engine.models:
+        for backend in backends:
+            runner = backend if precision == REFERENCE else f"{backend}:{precision}"
+            try:
+                _, session = open_first((runner,), engine.models, threads)
+            except (BackendMissing, EngineRefused) as error:
+                missing[runner] = str(error)
+                continue
+            stack.callback(session.close)
+            scorers[runner] = scorer_of(session, engine)
+    if not scorers:
+        raise BackendMissing(f"no runtime takes {engine.title}: {'; '.join(missing.values())}")
+    return scorers, missing
+
+
+def in_turn(
+    scorers: Mapping[str, Scorer],
+    units: Iterable[tuple[Pixels, str]],
+    tick: Callable[[], object] = lambda: None,
+) -> tuple[dict[str, Row], list[str]]:
+    """Show each unit, uint8 (h, w) and label, to every scorer; the first ones only warm up."""
+    rows = {name: Row() for name in scorers}
+    order = list(scorers)
+    labels: list[str] = []
+    for number, (pixels, label) in enumerate(units):
+        order.append(order.pop(0))
+        for name in order:
+            ms, score = _time(scorers[name], pixels)
+            if number >= WARM_UP:
+                rows[name].ms.append(ms)
+                rows[name].scores.append(score)
+        if number >= WARM_UP:
+            labels.append(label)
+            tick()
+    return rows, labels
+
+
+def _fastest(found: Mapping[str, dict[str, Any]], names: Sequence[str]) -> str:
+    return min(names, key=lambda name: float(found[name]["ms"]["p50"]))
+
+
+def _unit(number: int) -> tuple[Pixels, str]:
     """Every other unit is good, the others go through the kinds in turn."""
     kinds = tuple(DEFECTS)
     label = GOOD if number % 2 else kinds[number // 2 % len(kinds)]
@@ -84,7 +160,7 @@ def _unit(number: int) -> tuple[np.ndarray[Any, Any], str]:
     return compose(package.parts(), rng, Variation(), label).pixels, label
 
 
-def _time(scorer: Scorer, pixels: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _time(scorer: Scorer, pixels: Pixels) -> tuple[float, float]:
     """Milliseconds and score from the frame's pixels on: resize to what the scorer takes, score."""
     height, width = pixels.shape
     box = (0, 0, width, height)
