@@ -2,24 +2,28 @@
 Offer to committed and received verdict, measured from outside on a whole station, ASSURED both ways.
 
 The load comes from a process of its own at a paced rate; what is counted is what the controller
-received. `overhead` is the time from the offer to the received verdict without inference.
+received. `overhead` is the time from the offer to the received verdict without inference, and
+`socket_overhead` the same from when the daemon had the frame's first byte.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_inspector import clock
 from edge_inspector.client import VerdictConsumer
+from edge_inspector.metrics import STAGES, stage_times_us
+from edge_inspector.outbox import measure_sync
 from edge_inspector.outbox.log import Log
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Reason, Verdict
 from edge_inspector.studies.harness import Station, free_port, start_load
+from edge_inspector.studies.processes import memory_mib
 from edge_inspector.studies.tally import Tally, percentiles
 
 QUIET_S = 2.0
@@ -30,27 +34,44 @@ class Stages:
     """Stage times and overhead of every verdict, ms."""
 
     ms: dict[str, list[float]] = field(default_factory=dict)
-    beside_ns: dict[str, int] = field(default_factory=dict)
-    """Unit id -> when its verdict was received, less inference and the rules beside it."""
+    beside_ns: dict[int, int] = field(default_factory=dict)
+    """Trigger id -> when its verdict was received, less inference and what watches beside it."""
+    socket_ms: list[float] = field(default_factory=list)
+    """From the arrival of each of them."""
     shed: int = 0
 
     def add(self, verdict: Verdict, received_ns: int) -> None:
         """Count one verdict."""
-        stages = verdict.stages_us
-        for name, spent_us in stages.items():
+        stages = stage_times_us(verdict)
+        returned_us = (received_ns - verdict.decided_ns) // clock.NS_PER_US
+        for name, spent_us in {**stages, "to_controller": returned_us}.items():
             self.ms.setdefault(name, []).append(spent_us / 1000)
         self.shed += verdict.reason is Reason.SHED
-        if "infer" in stages and verdict.unit_id is not None:
-            spent_us = stages["infer"] + stages.get("baseline", 0)
-            self.beside_ns[verdict.unit_id] = received_ns - spent_us * 1000
+        if "infer" in stages and verdict.trigger_id is not None:
+            spent_us = sum(stages.get(name, 0) for name in ("infer", "baseline", "shadow"))
+            beside_ns = received_ns - spent_us * clock.NS_PER_US
+            self.beside_ns[verdict.trigger_id] = beside_ns
+            arrived_ns = verdict.time_zero_ns + stages["arrival"] * clock.NS_PER_US
+            self.socket_ms.append((beside_ns - arrived_ns) / 1e6)
 
-    def overhead_ms(self, offered_ns: Mapping[str, int]) -> list[float]:
+    def overhead_ms(self, offered_ns: Mapping[int, int]) -> list[float]:
         """Offer to received verdict without inference, of every unit that was inspected."""
         return [
-            (beside_ns - offered_ns[unit_id]) / 1e6
-            for unit_id, beside_ns in self.beside_ns.items()
-            if unit_id in offered_ns
+            (beside_ns - offered_ns[trigger_id]) / 1e6
+            for trigger_id, beside_ns in self.beside_ns.items()
+            if trigger_id in offered_ns
         ]
+
+    def table(self, log: Path) -> dict[str, dict[str, float]]:
+        """
+        Percentiles by stage, in a unit's order; `to_controller` is from the decision to receipt.
+
+        `commit` and `publish`, which no verdict can tell of itself, are core's own in its `log`.
+        """
+        found = {name: percentiles(values) for name, values in self.ms.items()}
+        found |= {n: f for n, f in core_stages_ms(log).items() if n in ("commit", "publish")}
+        first = [name for name in STAGES if name in found]
+        return {name: found[name] for name in (*first, *sorted(found.keys() - first))}
 
 
 def run(
@@ -68,7 +89,6 @@ def run(
     tally = Tally(budget_ms=load_recipe(recipe).latency_budget_ms)
     stages = Stages()
     settings = station_settings(recipe, frames, verdicts, workers)
-    offered_ns: dict[str, int] = {}
     with (
         Station(folder, settings) as station,
         VerdictConsumer(verdicts, consumer="bench", start="live") as consumer,
@@ -79,37 +99,40 @@ def run(
         started = clock.now_ns()
         last = collect(load, consumer, tally, stages, units, progress)
         memory = memory_mib(station.pid)
-    with (folder / "truth.jsonl").open(encoding="utf-8") as truth:
-        for row in truth:
-            unit = json.loads(row)
-            tally.offer(unit["unit_id"], unit["label"])
-            offered_ns[unit["unit_id"]] = unit["offered_mono_ns"]
+    offered_ns = _offered(folder / "truth.jsonl", tally)
     overhead_ms = percentiles(stages.overhead_ms(offered_ns))
     summary = tally.summary(Log(folder / "state").head())
+    sync_p50_ms, sync_p99_ms = measure_sync(folder)
     return {
         "units": units,
         "rate_hz": rate_hz,
+        "workers": workers,
         "offered": summary["offered"],
         "lost": max(len(tally.truth) - tally.verdicts, 0),
         "doubled": summary["doubled"],
         "missed": summary["timeouts"],
         "shed": stages.shed,
         "total_ms": summary["latency_ms"],
-        "stages_ms": {name: percentiles(values) for name, values in stages.ms.items()},
+        "stages_ms": stages.table(station.log_path),
         "overhead_p50_ms": overhead_ms["p50"],
         "overhead_p99_ms": overhead_ms["p99"],
+        "overhead_ms": overhead_ms,
+        "socket_overhead_ms": percentiles(stages.socket_ms),
+        "sync_ms": {"p50": round(sync_p50_ms, 3), "p99": round(sync_p99_ms, 3)},
         "throughput_hz": round(tally.verdicts / max((last - started) / 1e9, 1e-9), 1),
         "startup_s": round(station.startup_s, 3),
         "rss_mb": memory,
     }
 
 
-def station_settings(recipe: Path, frames: str, verdicts: str, workers: int) -> dict[str, Any]:
-    """One assured source, one line controller."""
+def station_settings(
+    recipe: Path, frames: str, verdicts: str, workers: int, backends: Sequence[str] = ()
+) -> dict[str, Any]:
+    """One assured source, one line controller; runners where they are not the default ones."""
     return {
         "station": "bench",
         "recipe": str(recipe.resolve()),
-        "workers": {"count": workers},
+        "workers": {"count": workers, **({"backends": list(backends)} if backends else {})},
         "sources": [{"name": "line", "type": "assured", "endpoint": frames}],
         "sinks": [{"type": "assured", "endpoint": verdicts}],
     }
@@ -139,21 +162,21 @@ def collect(
     return last
 
 
-def memory_mib(core: int) -> dict[str, float]:
-    """Resident memory of core and of each of its children, MiB, by module name."""
-    found = {"core": _resident(core)}
-    for task in Path(f"/proc/{core}/task").iterdir():
-        for child in (task / "children").read_text(encoding="ascii").split():
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            name = next(
-                (w.decode().rpartition(".")[2] for w in words if b"edge_inspector." in w), child
-            )
-            found[name] = max(_resident(int(child)), found.get(name, 0.0))
-    return found
+def core_stages_ms(log: Path) -> dict[str, dict[str, float]]:
+    """What core says when it stops: percentiles of each stage of all its units; raises `KeyError`."""
+    for line in reversed(log.read_text(encoding="utf-8").splitlines()):
+        if '"event": "latency"' in line:
+            found: dict[str, dict[str, float]] = json.loads(line)["stages_ms"]
+            return found
+    raise KeyError(f"{log}: core did not say its latency; it did not stop in order")
 
 
-def _resident(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return round(int(line.split()[1]) / 1024, 1)
-    return 0.0
+def _offered(truth: Path, tally: Tally) -> dict[int, int]:
+    """Trigger id -> when the unit was offered; `tally` hears of each."""
+    offered_ns: dict[int, int] = {}
+    with truth.open(encoding="utf-8") as rows:
+        for row in rows:
+            unit = json.loads(row)
+            tally.offer(unit["unit_id"], unit["label"])
+            offered_ns[unit["trigger_id"]] = unit["offered_mono_ns"]
+    return offered_ns

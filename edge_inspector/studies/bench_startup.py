@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_inspector import clock
-from edge_inspector.studies.bench_pipeline import memory_mib, station_settings
+from edge_inspector.studies.bench_pipeline import station_settings
 from edge_inspector.studies.harness import Station, free_port
+from edge_inspector.studies.processes import memory_mib
 from edge_inspector.studies.tally import percentiles
 
 

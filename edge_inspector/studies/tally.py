@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_inspector.histogram import QUANTILES
 from edge_inspector.records import UNNAMED, Outcome, Reason, Verdict
 
 GOOD = "good"
@@ -116,9 +117,6 @@ class Tally:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p99, p99.9 and max; zeros where nothing was measured."""
-    if not values:
-        return {"p50": 0.0, "p99": 0.0, "p99_9": 0.0, "max": 0.0}
-    p50, p99, p99_9, top = np.percentile(values, [50, 99, 99.9, 100])
-    figures = {"p50": p50, "p99": p99, "p99_9": p99_9, "max": top}
-    return {name: round(float(value), 3) for name, value in figures.items()}
+    """Exact p50, p90, p99, p99.9, p99.99 and max; zeros where nothing was measured."""
+    found = np.quantile(values or [0.0], list(QUANTILES.values()))
+    return {name: round(float(value), 3) for name, value in zip(QUANTILES, found, strict=True)}

@@ -63,4 +63,18 @@ def test_a_repeat_of_a_verdict_is_not_a_second_one_but_another_vseq_is():
 
 
 def test_nothing_measured_has_zero_percentiles():
-    assert percentiles([]) == {"p50": 0.0, "p99": 0.0, "p99_9": 0.0, "max": 0.0}
+    names = ["p50", "p90", "p99", "p99_9", "p99_99", "max"]
+    assert percentiles([]) == dict.fromkeys(names, 0.0)
+
+
+def test_percentiles_are_those_of_the_values():
+    values = [float(value) for value in range(10_001)]
+    found = percentiles(values[::-1])
+    assert found == {
+        "p50": 5000.0,
+        "p90": 9000.0,
+        "p99": 9900.0,
+        "p99_9": 9990.0,
+        "p99_99": 9999.0,
+        "max": 10_000.0,
+    }
