@@ -33,7 +33,7 @@ class Brightness:
 
 
 def test_every_scorer_sees_every_crop_and_goes_first_equally_often():
-    turns = []
+    turns: list[str] = []
     units = [(np.full((4, 4), number, np.uint8), "good") for number in range(WARM_UP + 40)]
     rows, labels = in_turn({name: Brightness(name, turns) for name in "ab"}, units)
     assert rows["a"].scores == rows["b"].scores == list(range(WARM_UP, WARM_UP + 40))
