@@ -12,7 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_inspector.studies import bench_backend, bench_pipeline, bench_rules, bench_startup
+from edge_inspector.studies import (
+    bench_backend,
+    bench_pipeline,
+    bench_rules,
+    bench_scaling,
+    bench_startup,
+)
 from edge_inspector.studies.facts import facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +35,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     pipeline.add_argument("--units", type=int, default=2000)
     pipeline.add_argument("--rate", type=float, default=100.0, help="units per second")
     pipeline.add_argument("--workers", type=int, default=1)
+    pipeline.add_argument(
+        "--sweep", action="store_true", help="how it scales, beyond what it can do"
+    )
+    _add_sweep(pipeline)
     rules = kinds.add_parser("rules", help="the engine against the rules on the same crops")
     rules.add_argument("--engine", type=Path, default=ENGINE)
     rules.add_argument("--rules", type=Path, default=RULES)
@@ -45,6 +55,17 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         kind.add_argument("--json", type=Path, metavar="OUT", help="append one JSON line to OUT")
 
 
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    """What `pipeline --sweep` measures: each case with 1 to `--workers` workers."""
+    sweep = parser.add_argument_group("with --sweep")
+    sweep.add_argument("--engine", type=Path, default=ENGINE)
+    sweep.add_argument("--runner", default="openvino", help="as onnxruntime or openvino:int8")
+    sweep.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    sweep.add_argument(
+        "--case", action="append", choices=tuple(bench_scaling.CASES), metavar="CASE"
+    )
+
+
 def run_bench(args: argparse.Namespace) -> int:
     """Measure, print, and keep the line where it was asked for."""
     figures = {"bench": args.kind, **_KINDS[args.kind](args), **facts()}
@@ -57,6 +78,8 @@ def run_bench(args: argparse.Namespace) -> int:
 
 def _pipeline(args: argparse.Namespace) -> dict[str, Any]:
     console = Console(stderr=True)
+    if args.sweep:
+        return _sweep(args, console)
     with (
         tempfile.TemporaryDirectory(prefix="edge-inspector-bench-") as folder,
         Progress(console=console, disable=not console.is_terminal) as progress,
@@ -69,6 +92,19 @@ def _pipeline(args: argparse.Namespace) -> dict[str, Any]:
             rate_hz=args.rate,
             workers=args.workers,
             progress=lambda done: progress.update(task, completed=done),
+        )
+
+
+def _sweep(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="edge-inspector-bench-") as folder:
+        return bench_scaling.run(
+            Path(folder),
+            args.engine,
+            cases=args.case or tuple(bench_scaling.CASES),
+            workers=range(1, args.workers + 1),
+            seconds=args.seconds,
+            runner=args.runner,
+            progress=console.print,
         )
 
 
