@@ -57,38 +57,49 @@ def logger(trt: ModuleType) -> Any:
     return Logger()
 
 
-def progress(trt: ModuleType, tell: Tell) -> Any:
+class Steps:
     """
-    A monitor of a build that tells how far it is, every two seconds.
+    How far a build is, told every two seconds; phases may be nested, the outer ones are told.
 
     Ctrl-C ends the build and is left in `stopped`: it must not pass through TensorRT's own frames.
     """
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        """Phases may be nested; the outer ones are told."""
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.steps: dict[str, int] = {}
+        self.told_ns = clock.now_ns()
+        self.stopped: KeyboardInterrupt | None = None
+
+    def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+        """A phase begins."""
+        if parent is None:
+            self.steps[phase] = steps
+
+    def step_complete(self, phase: str, step: int) -> bool:
+        """A step is done; whether to go on."""
+        try:
+            if phase in self.steps and clock.now_ns() - self.told_ns > EVERY_NS:
+                self.told_ns = clock.now_ns()
+                self.tell("plan_progress", phase=phase, step=step + 1, of=self.steps[phase])
+        except KeyboardInterrupt as error:
+            self.stopped = error
+        except OSError:  # nobody reads what is told: the build goes on
+            self.steps.clear()
+        return self.stopped is None
+
+    def phase_finish(self, phase: str) -> None:
+        """A phase is over."""
+        self.steps.pop(phase, None)
+
+
+def progress(trt: ModuleType, tell: Tell) -> Any:
+    """`Steps` as a monitor that TensorRT's builder takes."""
+
+    class Monitor(Steps, trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Both."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
-            self.told_ns = clock.now_ns()
-            self.stopped: KeyboardInterrupt | None = None
-
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            if parent is None:
-                self.steps[phase] = steps
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            try:
-                if phase in self.steps and clock.now_ns() - self.told_ns > EVERY_NS:
-                    self.told_ns = clock.now_ns()
-                    tell("plan_progress", phase=phase, step=step + 1, of=self.steps[phase])
-            except KeyboardInterrupt as error:
-                self.stopped = error
-            except OSError:  # nobody reads what is told: the build goes on
-                self.steps.clear()
-            return self.stopped is None
-
-        def phase_finish(self, phase: str) -> None:
-            self.steps.pop(phase, None)
+            Steps.__init__(self, tell)
 
     return Monitor()
