@@ -12,6 +12,7 @@ import pytest
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
 from edge_inspector.outbox import Log, Outbox, measure_sync
+from edge_inspector.outbox.entries import Accept
 from edge_inspector.outbox.log import NAME, PRAGMAS, connect
 from edge_inspector.records import FrameHead, FrameKey, Outcome, Reason, Verdict, chained
 
@@ -142,6 +143,70 @@ def test_other_pixels_of_an_open_unit_are_a_conflict(tmp_path):
         desk.journal(head(1))
         later = msgspec.structs.replace(head(1, digest=9), key=FrameKey("src", "e2", 1))
         assert desk.journal(later) == [(later.key, None, True)]
+
+
+def test_a_frame_and_its_verdict_in_one_batch_are_known_as_from_two(tmp_path):
+    with Desk(tmp_path) as desk:
+        store = desk.outbox._store
+        side = msgspec.structs.replace(
+            head(1, camera="side", digest=7), key=FrameKey("src", "e", 9)
+        )
+        written = store.write(
+            [Accept(head(1), 50), Accept(side, 50), verdict(1), Accept(head(2), 50)]
+        )
+        assert [answer[1:] for answer in written.journaled] == [(None, False)] * 3
+        (_, row, _), (_, _, conflict) = desk.journal(head(1), head(1, camera="side", digest=8))
+        assert (row.vseq, conflict) == (1, True)
+        assert list(Log(tmp_path)._connection.execute("SELECT unit_key FROM accepted")) == [
+            ("u:s/2",)
+        ]
+        (again,) = store.write([Accept(head(2, digest=9), 50)]).journaled
+        assert again[2]
+
+
+def quick(n):
+    """A verdict that was decided 2 ms after the unit's frame came."""
+    return verdict(n, time_zero_ns=10, decided_ns=10 + 2_000_000)
+
+
+def test_where_units_are_quick_an_accept_row_waits_for_its_verdict_and_not_for_long(tmp_path):
+    with Desk(tmp_path) as desk:
+        desk.commit(quick(1))
+        asked_ns = clock.now_ns()
+        desk.journal(head(2))
+        assert clock.now_ns() - asked_ns > 2_900_000
+        kept = desk.outbox._store._connection.execute("SELECT count(*) FROM accepted")
+        assert kept.get == 1
+        desk.commit(verdict(3, time_zero_ns=10, decided_ns=10 + 900_000_000))
+        assert desk.outbox._quick_ns == 0
+
+
+def test_cursors_go_with_the_next_batch_and_alone_after_a_while(tmp_path):
+    with Desk(tmp_path) as desk:
+        desk.outbox.acked("plc", 3)
+        threading.Event().wait(0.02)
+        assert Log(tmp_path).cursor("plc") == 0
+        desk.commit(verdict(1))
+        assert Log(tmp_path).cursor("plc") == 3
+        desk.outbox.acked("plc", 4)
+        give_up_ns = clock.now_ns() + 2_000_000_000
+        while Log(tmp_path).cursor("plc") < 4:
+            assert clock.now_ns() < give_up_ns
+
+
+def test_a_batch_that_fails_forgets_which_frames_it_took(tmp_path):
+    with Desk(tmp_path) as desk:
+        store = desk.outbox._store
+        store.write([Accept(head(1), 50)])
+        store._connection.execute(
+            "CREATE TEMP TRIGGER full BEFORE INSERT ON main.verdict BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+        with pytest.raises(apsw.Error):
+            store.write([Accept(head(2), 50), verdict(1)])
+        store._connection.execute("DROP TRIGGER full")
+        written = store.write([Accept(head(2, digest=5), 50), verdict(1)])
+        assert [answer[1:] for answer in written.journaled] == [(None, False)]
+        assert desk.outbox.pictures(1)[0][1] == {"main": 1}
 
 
 def test_numbers_that_need_all_64_bits_are_taken(tmp_path):

@@ -29,6 +29,10 @@ MAX_BATCH = 1024
 TIDY_S = 0.5
 """How often old verdicts are looked for and the write-ahead log is folded into the file."""
 RING = 4096
+QUICK_NS = 4 * clock.NS_PER_MS
+"""A unit that is judged within the time of a sync is accepted and judged by the same one."""
+LAZY_NS = 80 * clock.NS_PER_MS
+"""How long a cursor waits for a batch that it can go with."""
 IDLE_S = 0.04
 """How often a writer with nothing to do shows that it still could."""
 
@@ -63,6 +67,8 @@ class Outbox:
         self._required = required
         self._max_bytes = max_bytes
         self._entries: SimpleQueue[Entry | None] = SimpleQueue()
+        self._quick_ns = 0
+        """How long the next unit may take, as far as the last one tells; 0 where that is long."""
         self._stop = threading.Event()
         self._sync_ms: deque[float] = deque(maxlen=RING)
         self._threads: list[threading.Thread] = []
@@ -101,6 +107,9 @@ class Outbox:
 
     def commit(self, verdict: Verdict) -> None:
         """Write a verdict; answered by it, or by the one that its unit already has."""
+        arrival_us = verdict.stages_us.get("arrival", 0)
+        took_ns = verdict.decided_ns - verdict.time_zero_ns - arrival_us * clock.NS_PER_US
+        self._quick_ns = took_ns + took_ns // 2 if 0 < took_ns <= QUICK_NS else 0
         self._entries.put(verdict)
 
     def acked(self, consumer: str, upto: int) -> None:
@@ -171,20 +180,29 @@ class Outbox:
                 self._on_fault(problem)
 
     def _next_batch(self) -> list[Entry]:
-        """All that waits, at least one; empty when it is time to stop."""
+        """All that waits, and what may well share its sync; empty when it is time to stop."""
         batch: list[Entry] = []
         entry = self._wait()
+        until_ns = clock.now_ns() + LAZY_NS
         while entry is not None:
             batch.append(entry)
             if len(batch) == MAX_BATCH:
                 return batch
+            now_ns = clock.now_ns()
+            until_ns = min(until_ns, now_ns + self._patience_ns(entry))
             try:
-                entry = self._entries.get_nowait()
+                entry = self._entries.get(timeout=max(0, until_ns - now_ns) / 1e9)
             except Empty:
                 return batch
         if batch:
             self._entries.put(None)
         return batch
+
+    def _patience_ns(self, entry: Entry) -> int:
+        """How long this may wait for what comes next: an accept row for its unit's verdict."""
+        if isinstance(entry, Cursor):
+            return LAZY_NS
+        return self._quick_ns if isinstance(entry, Accept) else 0
 
     def _wait(self) -> Entry | None:
         while True:

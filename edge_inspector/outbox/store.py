@@ -14,6 +14,7 @@ import msgspec
 
 from edge_inspector import clock
 from edge_inspector.errors import StoreFault
+from edge_inspector.outbox.accepted import Accepted
 from edge_inspector.outbox.entries import (
     Accept,
     Answer,
@@ -40,7 +41,7 @@ from edge_inspector.outbox.log import (
     stored,
     sync_folder,
 )
-from edge_inspector.records import Committed, FrameHead, FrameKey, Verdict, chained
+from edge_inspector.records import Committed, FrameHead, Verdict, chained
 
 FLOOR = "vseq.floor"
 FLOOR_STEP = 1_000_000
@@ -65,6 +66,7 @@ class Store:
         self._max_pages = max_pages
         self._lock: Lock | None = None
         self._db: apsw.Connection | None = None
+        self._accepted: Accepted | None = None
 
     def open(self) -> list[Committed]:
         """Lock, check, recover; the verdicts `uninspected(aborted)` that recovery wrote."""
@@ -75,6 +77,7 @@ class Store:
             if self._max_pages is None:
                 preallocate(self._db)
             self._read_head()
+            self._accepted = Accepted(self._db)
             recovered = self._recover()
             sync_folder(self.folder)
         except (apsw.Error, OSError) as error:
@@ -98,6 +101,7 @@ class Store:
     def write(self, batch: Sequence[Entry]) -> Written:
         """Write a batch in one durable transaction; raises `apsw.Error` and keeps nothing of it."""
         db, before = self._connection, (self._newest, self._chain, self._base)
+        accepted = self._open_frames.saved()
         kinds = {type(entry) for entry in batch}
         passed("before", kinds)
         try:
@@ -106,6 +110,7 @@ class Store:
             db.execute("COMMIT")
         except apsw.Error:
             self._newest, self._chain, self._base = before
+            self._open_frames.restore(accepted)
             if db.in_transaction:  # a full disk has rolled it back already
                 db.execute("ROLLBACK")
             raise
@@ -122,13 +127,14 @@ class Store:
                 case Verdict():
                     written.committed.append(self._commit(entry))
                 case Accept():
-                    written.journaled.append(self._journal(*entry))
+                    written.journaled.append(self._journal(entry))
                 case Cursor():
                     self._move_cursor(entry)
                 case Trim():
                     self._trim(entry.upto)
                 case NewRun():
                     written = written._replace(run=self._raise_run(entry.began_ns))
+        self._open_frames.write()
         return written
 
     def outdated(self, connection: apsw.Connection, keep: Keep) -> int | None:
@@ -152,6 +158,11 @@ class Store:
         if self._db is None:
             raise StoreFault(f"{self.path} is closed; open the outbox before writing to it")
         return self._db
+
+    @property
+    def _open_frames(self) -> Accepted:
+        assert self._accepted is not None
+        return self._accepted
 
     def _database(self) -> apsw.Connection:
         """The log, a new one where there was none or it is corrupt."""
@@ -228,26 +239,16 @@ class Store:
             aborted.append(aborted_verdict(unit_key, heads, min(row[2] for row in frames)))
         return self.write(aborted).committed if aborted else []
 
-    def _journal(self, head: FrameHead, deadline_ns: int) -> Answer:
-        key, unit_key = head.key, head.unit_key
-        db = self._connection
-        for *row, digests in _rows(db, _OF_UNIT, (unit_key,)):
+    def _journal(self, accept: Accept) -> Answer:
+        head = accept.head
+        for *row, digests in _rows(self._connection, _OF_UNIT, (head.unit_key,)):
             known = DIGESTS.decode(digests).get(head.camera, head.digest)
-            return key, stored(*row), head.contradicts(known)
-        same = "SELECT digest FROM accepted WHERE unit_key=? AND camera=?"
-        digests = _rows(db, same, (unit_key, head.camera))
-        conflict = any(head.contradicts(int(known)) for (known,) in digests)
-        values = (
-            *(unit_key, *_columns(key), head.camera, str(head.digest), deadline_ns),
-            _ENCODER.encode(head),
-        )
-        db.execute("INSERT OR IGNORE INTO accepted VALUES(?,?,?,?,?,?,?,?)", values)
-        return key, None, conflict
+            return head.key, stored(*row), head.contradicts(known)
+        return head.key, None, self._open_frames.take(accept)
 
     def _commit(self, verdict: Verdict) -> Committed:
         db, unit_key = self._connection, verdict.unit_key
-        judged = "DELETE FROM accepted WHERE unit_key=? RETURNING camera, digest"
-        digests = {camera: int(digest) for camera, digest in _rows(db, judged, (unit_key,))}
+        digests = self._open_frames.judged(unit_key)
         vseq = self._newest + 1
         verdict, body = as_stored(verdict, vseq)
         chain = chained(self._chain, body)
@@ -288,11 +289,6 @@ class Store:
 
 def _rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return db.execute(sql, values).fetchall()
-
-
-def _columns(key: FrameKey) -> tuple[str, str, str]:
-    """As text: a number of a peer may need 64 bits without a sign, which SQLite lacks."""
-    return key.source, key.epoch, str(key.seq)
 
 
 def _at(row: Committed, now_ns: int) -> Committed:
