@@ -80,7 +80,7 @@ def run(
     """
     cv2.setNumThreads(threads)
     engine = open_engine(engine_dir)
-    units = (_unit(number) for number in range(WARM_UP + crops))
+    units = (unit(number) for number in range(WARM_UP + crops))
     with ExitStack() as stack:
         scorers, missing = open_runners(engine, backends, threads, stack)
         runners = tuple(scorers)
@@ -152,7 +152,7 @@ def _fastest(found: Mapping[str, dict[str, Any]], names: Sequence[str]) -> str:
     return min(names, key=lambda name: float(found[name]["ms"]["p50"]))
 
 
-def _unit(number: int) -> tuple[Pixels, str]:
+def unit(number: int) -> tuple[Pixels, str]:
     """Every other unit is good, the others go through the kinds in turn."""
     kinds = tuple(DEFECTS)
     label = GOOD if number % 2 else kinds[number // 2 % len(kinds)]
