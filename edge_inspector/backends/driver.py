@@ -19,8 +19,9 @@ MODULE_VERSION = Path("/proc/driver/nvidia/version")
 # CUdevice_attribute and CUresult of cuda.h.
 MULTIPROCESSORS, INTEGRATED, CAPABILITY_MAJOR, CAPABILITY_MINOR = 16, 18, 75, 76
 _MISMATCH = "restart the box, or install the driver that its kernel module belongs to"
+TOO_OLD = 35
 _REMEDIES = {
-    35: ("the driver is older than its CUDA library", "install a newer NVIDIA driver"),
+    TOO_OLD: ("the driver is older than its CUDA library", "install a newer NVIDIA driver"),
     100: ("the driver finds no CUDA device", "check nvidia-smi and that the GPU is given to us"),
     803: ("the driver and its CUDA library do not fit each other", _MISMATCH),
     804: ("the CUDA library is newer than this GPU's driver allows", _MISMATCH),
@@ -84,7 +85,8 @@ def _number(cuda: Any, function: str, *arguments: int) -> int:
 
 
 def _ask(cuda: Any, function: str, *arguments: Any) -> None:
-    status = getattr(cuda, function)(*arguments)
+    call = getattr(cuda, function, None)
+    status = call(*arguments) if call else TOO_OLD
     if status:
         what, remedy = _REMEDIES.get(
             status, (f"{function} of the driver fails with error {status}", _MISMATCH)
