@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -26,6 +25,7 @@ from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
 from edge_inspector.studies import metrics
 from edge_inspector.studies.calibrate import robust_spread
+from edge_inspector.training import twins
 from edge_inspector.training.checkpoint import all_or_nothing
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Trained
@@ -94,8 +94,7 @@ def to_onnx(graph: nn.Module, shape: Input, outputs: Sequence[str] = OUTPUTS) ->
     assert program is not None
     model = program.model_proto
     _forget_where(model)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+    return twins.twin(model.SerializeToString(), twins.EXPORTED)
 
 
 def _forget_where(model: Any) -> None:
