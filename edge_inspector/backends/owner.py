@@ -13,7 +13,7 @@ from edge_inspector.errors import Breakage, EdgeInspectorError
 
 Owned = TypeVar("Owned")
 Found = TypeVar("Found")
-LOOK_S = 1.0
+LOOK_S = 0.2
 """How often a caller who waits looks whether the thread is still there."""
 
 
@@ -30,7 +30,7 @@ class Owner(Generic[Owned]):
         idle: Callable[[Owned], None],
         period_s: float,
     ) -> None:
-        """Raises what opening raises, a `EdgeInspectorError`."""
+        """Raises what opening raises, an `EdgeInspectorError`."""
         self._opening = opening
         self._idle = idle
         self._period_s = period_s
