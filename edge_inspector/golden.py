@@ -81,13 +81,24 @@ def rejudge(inspector: Inspector, sample: Golden) -> Rejudged:
     return Rejudged(sample, inspector.inspect(frame))
 
 
+def samples(inspector: Inspector) -> list[tuple[Inspector, Golden]]:
+    """The samples of a recipe and of the steps of its ladder, each with who must judge it so."""
+    judges = (inspector, *inspector.ladder.inspectors.values())
+    return [(judge, sample) for judge in judges for sample in judge.recipe.golden]
+
+
 class Goldens:
     """A worker's golden samples; `halt` says why nothing may pass, empty while all is as expected."""
 
     def __init__(self, inspector: Inspector) -> None:
-        self._inspector = inspector
-        self._waiting: deque[Golden] = deque()
-        self._changed: dict[tuple[str, str], str] = {}
+        self._samples = samples(inspector)
+        self._waiting: deque[tuple[Inspector, Golden]] = deque()
+        self._changed: dict[int, str] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._samples)
 
     @property
     def halt(self) -> str:
@@ -96,31 +107,30 @@ class Goldens:
 
     def replay(self) -> None:
         """Judge all of them; raises `DocumentError` where a picture is missing."""
-        for sample in self._inspector.recipe.golden:
-            self._note(rejudge(self._inspector, sample))
+        for judge, sample in self._samples:
+            self._note(sample, rejudge(judge, sample))
 
     def ask(self) -> None:
         """All of them are to be judged again, when there is time."""
-        self._waiting = deque(self._inspector.recipe.golden)
+        self._waiting = deque(self._samples)
 
     def go_on(self, line: Channel) -> None:
         """Judge those that are asked for while no job waits, so that a job waits for one at most."""
         while self._waiting and not select.select([line], [], [], 0)[0]:
-            sample = self._waiting.popleft()
+            judge, sample = self._waiting.popleft()
             try:
-                self._note(rejudge(self._inspector, sample))
+                self._note(sample, rejudge(judge, sample))
             except DocumentError as error:
-                self._changed[sample.unit, sample.camera] = str(error)
+                self._changed[id(sample)] = str(error)
             if not self._waiting:
                 line.send(self.report())
 
     def report(self) -> Rechecked:
         """What core logs."""
-        count = len(self._inspector.recipe.golden)
-        return Rechecked(self.halt or f"{count} golden samples as expected", bool(self.halt))
+        text = f"{self.count} golden samples as expected"
+        return Rechecked(self.halt or text, bool(self.halt))
 
-    def _note(self, found: Rejudged) -> None:
-        name = (found.sample.unit, found.sample.camera)
-        self._changed.pop(name, None)
+    def _note(self, sample: Golden, found: Rejudged) -> None:
+        self._changed.pop(id(sample), None)
         if not found.as_expected:
-            self._changed[name] = found.sentence
+            self._changed[id(sample)] = found.sentence

@@ -25,6 +25,7 @@ from edge_inspector.engines import open_engines
 from edge_inspector.errors import Uninspectable
 from edge_inspector.groups import Group, group_regions
 from edge_inspector.importer import load
+from edge_inspector.ladder import Ladder, load_steps
 from edge_inspector.naming import Naming, Told, open_namings
 from edge_inspector.protocols import Scorer
 from edge_inspector.quality import cause, measure, placement
@@ -74,13 +75,23 @@ class Inspector:
     codes: Mapping[str, tuple[CodeReader, ...]] = field(default_factory=dict)
     """By camera."""
     namings: tuple[Naming, ...] = ()
+    ladder: Ladder = field(default_factory=Ladder)
 
     def inspect(self, frame: Frame) -> Inspection:
         """The answer for one frame; never raises for a bad frame."""
         return self.look(frame).inspection
 
     def look(self, frame: Frame, due_ns: int | None = None) -> Seen:
-        """As `inspect`, with the crops and scores behind it; without a class where it is near due."""
+        """As `inspect`, with the crops and scores behind it; where it is near due by a lower step."""
+        if due_ns is None:
+            return self.look_whole(frame)
+        try:
+            return self.ladder.look(self, frame, due_ns)
+        except Uninspectable as reason:
+            return self._refused(reason)
+
+    def look_whole(self, frame: Frame, due_ns: int | None = None) -> Seen:
+        """By this recipe and no step of its ladder, without a class where it is near due."""
         started = clock.now_ns()
         try:
             pose = self._pose(frame)
@@ -91,7 +102,7 @@ class Inspector:
             read = clock.now_ns()
             scored = [(group, crops, group.scorer.score(crops)) for group, crops in batches]
         except Uninspectable as reason:
-            return Seen(self._stamp(uninspected(Reason(reason.reason), reason.detail), {}))
+            return self._refused(reason)
         inferred = clock.now_ns()
         evidence = [
             _evidence(crop, score, pose, group, self.recipe.calibration)
@@ -152,6 +163,8 @@ class Inspector:
                 scorer.score([crop])
         for naming in self.namings:
             naming.warm_up(rounds)
+        for step in self.ladder.inspectors.values():
+            step.warm_up(rounds)
 
     def _rules_say(self, frame: Frame) -> Baseline:
         assert self.baseline is not None
@@ -212,6 +225,9 @@ class Inspector:
             )
         return self.groups[camera]
 
+    def _refused(self, why: Uninspectable) -> Seen:
+        return Seen(self._stamp(uninspected(Reason(why.reason), why.detail), {}))
+
     def _stamp(self, inspection: Inspection, stages: dict[str, int]) -> Inspection:
         return msgspec.structs.replace(
             inspection,
@@ -271,9 +287,10 @@ def _open(recipe: Recipe, runtimes: Runtimes, stack: ExitStack) -> Inspector:
         ),
         codes=open_codes(recipe),
         namings=open_namings(recipe, engines),
+        ladder=Ladder({n: _open(r, runtimes, stack) for n, r in load_steps(recipe).items()}),
     )
 
 
 def _alone(path: Path) -> Recipe:
     """A recipe beside which nothing watches."""
-    return load_recipe(path).model_copy(update={"shadow": None, "baseline": None})
+    return load_recipe(path).model_copy(update={"shadow": None, "baseline": None, "ladder": ()})

@@ -16,6 +16,7 @@ from edge_inspector import clock
 from edge_inspector.crops import cut, expand_region, squared, to_frame
 from edge_inspector.engines import Engines
 from edge_inspector.errors import EngineRefused, Uninspectable
+from edge_inspector.ladder import Takes
 from edge_inspector.recipe import Recipe
 from edge_inspector.records import (
     Box,
@@ -31,14 +32,6 @@ from edge_inspector.records import (
 from edge_inspector.scorers.classifier import ClassifierScorer, Named
 from edge_inspector.verdict import Evidence
 
-TIMES = 2
-"""It may take as long as it usually does, so many times that must be left for it."""
-AFTER_NS = 5 * clock.NS_PER_MS
-"""From the worker's answer to the verdict on disk, in 99 of 100 units (bench/results)."""
-FRESH = 0.2
-"""Weight of the last run in what it usually takes."""
-FORGET = 0.97
-"""What it is thought to take shrinks with each time that it is left out, so that it is tried again."""
 NO_TIME, FAULT = "classifier", "classifier fault"
 
 
@@ -89,14 +82,14 @@ class Naming:
         self._challenge = challenge
         self._rois = rois
         self._always = always
-        self._takes_ns = 0.0
+        self._takes = Takes()
 
     def warm_up(self, rounds: int) -> None:
         """Name its challenge crop, so that the first reject does not pay for lazy set-up."""
         for _ in range(rounds):
             started = clock.now_ns()
             self._scorer.name_defects([self._challenge], [None])
-            self._takes_ns = float(clock.now_ns() - started)
+            self._takes.ns = float(clock.now_ns() - started)
 
     def tell(
         self, told: Told, frame: Frame, pose: Pose, inspection: Inspection, due_ns: int | None
@@ -123,9 +116,7 @@ class Naming:
     ) -> str:
         """Name regions, all rejected or none; what kept it from that, empty where nothing did."""
         started = clock.now_ns()
-        needed_ns = TIMES * len(regions) * self._takes_ns + AFTER_NS
-        if due_ns is not None and due_ns - started < needed_ns:
-            self._takes_ns *= FORGET
+        if due_ns is not None and not self._takes.fits(due_ns - started, len(regions)):
             return NO_TIME
         rejected = _by_engine(regions[0])
         try:
@@ -135,9 +126,7 @@ class Naming:
             named = self._scorer.name_defects(crops, beside, rejected=rejected)
         except Uninspectable:
             return FAULT
-        spent_ns = (clock.now_ns() - started) / len(regions)
-        before_ns = self._takes_ns or spent_ns
-        self._takes_ns = before_ns + FRESH * (spent_ns - before_ns)
+        self._takes.took((clock.now_ns() - started) / len(regions))
         told.named |= {
             crop.roi.name: (crop, one)
             for crop, one in zip(crops, named, strict=True)

@@ -156,6 +156,17 @@ class Golden(Document):
     defect_class: NameStr | None = None
 
 
+class Step(Document):
+    """
+    What judges a unit where there is not time for the whole recipe, and not for the steps before.
+
+    Another recipe of the product, which looks at the same places by its own calibration.
+    """
+
+    name: NameStr
+    recipe: Path
+
+
 class Recipe(Document):
     """One product."""
 
@@ -172,6 +183,8 @@ class Recipe(Document):
     """Rules that judge the same regions and only watch."""
     shadow: Path | None = None
     """Another recipe of this product, with its engines and threshold, that only watches."""
+    ladder: tuple[Step, ...] = Field(default=(), max_length=4)
+    """After leaving out the classifier, and before `uninspected`."""
     defect_classes: tuple[NameStr, ...] = ()
     """Names that have a number for line controllers, from 1 as listed; others are 0."""
     calibration: Calibration | None = None
@@ -216,9 +229,7 @@ def load_recipe(path: Path) -> Recipe:
     _check_cameras(recipe, path, text)
     _check_golden(recipe, path, text)
     alignment = {
-        camera: a.model_copy(update={"image": base / a.image})
-        if isinstance(a, (Template, Fiducials))
-        else a
+        camera: _under(base, a, "image") if isinstance(a, (Template, Fiducials)) else a
         for camera, a in recipe.alignment.items()
     }
     return recipe.model_copy(
@@ -227,11 +238,15 @@ def load_recipe(path: Path) -> Recipe:
             "shadow": None if recipe.shadow is None else base / recipe.shadow,
             "rules": {name: base / file for name, file in recipe.rules.items()},
             "alignment": alignment,
-            "golden": tuple(
-                g.model_copy(update={"picture": base / g.picture}) for g in recipe.golden
-            ),
+            "ladder": tuple(_under(base, step, "recipe") for step in recipe.ladder),
+            "golden": tuple(_under(base, sample, "picture") for sample in recipe.golden),
         }
     )
+
+
+def _under(base: Path, table: Document, key: str) -> Document:
+    """The table with the path of this key made absolute."""
+    return table.model_copy(update={key: base / getattr(table, key)})
 
 
 def _check_names(recipe: Recipe, path: Path, text: str) -> None:

@@ -154,7 +154,7 @@ async def _serve(settings: Settings, recipe: Recipe, incumbents: Incumbents | No
 
 def evidence(path: Path, recipe: Recipe, text: bytes | None = None) -> str:
     """
-    What a verdict rests on: a digest over the recipe, its rules and its engines' manifests.
+    What a verdict rests on: a digest over the recipe, its rules, its engines' manifests, its steps.
 
     `text` is what the recipe's file is about to hold.
     """
@@ -164,6 +164,8 @@ def evidence(path: Path, recipe: Recipe, text: bytes | None = None) -> str:
     for folder in recipe.engines.values():
         manifest = folder / "manifest.toml"
         digest.update(manifest.read_bytes() if manifest.exists() else b"")
+    for step in recipe.ladder:
+        digest.update(evidence(step.recipe, load_recipe(step.recipe)).encode())
     return digest.hexdigest()[:16]
 
 

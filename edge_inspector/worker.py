@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         gc.freeze()
         engine = f"engine {inspector.engine or 'none'} on {inspector.backend or 'rules'}"
         line.send(Ready("; ".join((engine, *chosen))))
-        if inspector.recipe.golden:
+        if goldens.count:
             line.send(goldens.report())
         serve(line, inspector, slots, archive, config.max_pixels, goldens, open_tap(config))
     return 0

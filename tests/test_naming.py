@@ -105,9 +105,9 @@ def test_without_time_a_reject_has_no_class_and_says_so(open_named):
     with open_named() as inspector:
         inspector.warm_up()
         bad = marked(230)
-        found = inspector.look(bad, clock.now_ns() + 1_000_000).inspection
-        good = inspector.look(marked(), clock.now_ns() + 1_000_000).inspection
-        later = inspector.look(bad, clock.now_ns() + 10_000_000_000).inspection
+        found = inspector.look_whole(bad, clock.now_ns() + 1_000_000).inspection
+        good = inspector.look_whole(marked(), clock.now_ns() + 1_000_000).inspection
+        later = inspector.look_whole(bad, clock.now_ns() + 10_000_000_000).inspection
     assert (found.outcome, found.defect_class, found.degraded) == (
         Outcome.FAIL,
         None,

@@ -19,6 +19,7 @@ from edge_inspector.codes import open_codes
 from edge_inspector.errors import EdgeInspectorError
 from edge_inspector.importer import load
 from edge_inspector.inspector import RULES
+from edge_inspector.ladder import load_steps
 from edge_inspector.outbox import measure_sync
 from edge_inspector.settings import (
     AssuredSink,
@@ -156,6 +157,9 @@ def parts(station: Station) -> Iterator[Finding]:
         yield _attempt(f"rules {name}", f"{path} is sound", _open_rules, path)
     for camera, spec in station.recipe.alignment.items():
         yield _attempt(f"alignment {camera}", f"by {spec.method}", open_alignment, spec)
+    if steps := [step.name for step in station.recipe.ladder]:
+        told = f"{', then '.join(steps)} where there is not time for the whole recipe"
+        yield _attempt("ladder", told, load_steps, station.recipe)
     if codes := [region.name for region in station.recipe.regions if region.code is not None]:
         told = f"'{', '.join(codes)}' can be read"
         yield _attempt("codes", told, open_codes, station.recipe)

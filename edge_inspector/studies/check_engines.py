@@ -14,7 +14,7 @@ from edge_inspector.bundle import Engine, open_engine
 from edge_inspector.choice import AUTO, Runtimes
 from edge_inspector.engines import crop_counts, open_session
 from edge_inspector.errors import DocumentError, EdgeInspectorError, EngineRefused
-from edge_inspector.golden import rejudge
+from edge_inspector.golden import rejudge, samples
 from edge_inspector.inspector import open_inspector
 from edge_inspector.manifest import load_manifest
 from edge_inspector.naming import check_kinds
@@ -118,8 +118,7 @@ def classifiers(station: Station) -> Iterator[Finding]:
 
 def golden(station: Station) -> Iterator[Finding]:
     """Units whose verdict is fixed, judged now as a worker does when it starts."""
-    samples = station.recipe.golden
-    if not samples:
+    if not station.recipe.golden and not station.recipe.ladder:
         return
     workers = station.settings.workers
     try:
@@ -129,12 +128,12 @@ def golden(station: Station) -> Iterator[Finding]:
             threads=workers.threads,
             store=station.settings.store,
         ) as inspector:
-            found = [rejudge(inspector, sample) for sample in samples]
+            found = [rejudge(judge, sample) for judge, sample in samples(inspector)]
     except EdgeInspectorError as error:
         yield Finding("FAIL", "golden", str(error))
         return
     changed = [one.sentence for one in found if not one.as_expected]
     for sentence in changed:
         yield Finding("FAIL", "golden", f"{sentence}; every unit would be uninspected")
-    if not changed:
+    if found and not changed:
         yield Finding("OK", "golden", f"{len(found)} samples are judged as they are fixed to be")
