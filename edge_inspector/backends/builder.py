@@ -20,6 +20,9 @@ PRECISIONS = {"FP8": "fp8", "INT8": "int8", "HALF": "float16", "BF16": "bfloat16
 """TensorRT's types by our names, the lowest first; a graph without them is float32."""
 
 
+_REMEDY = "export it again with this release of Edge Inspector, or choose another backend"
+
+
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """What a builder is asked for."""
@@ -58,7 +61,9 @@ def built(
     network = builder.create_network(typed)
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
-        raise EngineRefused(f"{trt.__name__} cannot run this graph: {_parse_errors(parser, log)}")
+        raise EngineRefused(
+            f"{trt.__name__} cannot run this graph: {_parse_errors(parser, log)}; {_REMEDY}"
+        )
     shape = _shape(network)
     config = _config(trt, builder, options)
     _add_profile(builder, config, network.get_input(0).name, shape, options, log)
@@ -70,7 +75,7 @@ def built(
     if monitor.stopped is not None:
         raise monitor.stopped
     if raw is None:
-        raise EngineRefused(f"{trt.__name__} builds no plan of this graph: {log.last()}")
+        raise EngineRefused(f"{trt.__name__} builds no plan of this graph: {log.last()}; {_REMEDY}")
     learned = take_timing(config) if timed else b""
     seconds = (clock.now_ns() - begun) / 1e9
     return Built(bytes(raw), shape, precision_of(network), learned, seconds)
