@@ -152,8 +152,11 @@ class Inspector:
         if self.baseline is None:
             return inspection
         started = clock.now_ns()
+        if due_ns is not None and not self.ladder.watching.fits(due_ns - started):
+            return inspection
         said = self._rules_say(frame)
-        stages = {**inspection.stages_us, "baseline": (clock.now_ns() - started) // 1000}
+        self.ladder.watching.took(spent_ns := clock.now_ns() - started)
+        stages = {**inspection.stages_us, "baseline": spent_ns // 1000}
         return msgspec.structs.replace(inspection, baseline=said, stages_us=stages)
 
     def warm_up(self, rounds: int = 3) -> None:

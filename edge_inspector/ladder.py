@@ -79,6 +79,8 @@ class Ladder:
     """The steps below the whole recipe, in order, and what each takes."""
 
     def __init__(self, steps: Mapping[str, Inspector] | None = None) -> None:
+        self.watching = Takes()
+        """Of rules that only watch: they cost no unit its deadline."""
         self._whole = Takes()
         self._steps = [Step(name, inspector) for name, inspector in (steps or {}).items()]
 

@@ -228,3 +228,17 @@ def test_the_golden_samples_of_a_step_halt_as_those_of_the_recipe_do(whole, tmp_
 
 def test_a_ladder_without_steps_is_the_whole_recipe():
     assert Ladder().inspectors == {}
+
+
+def test_rules_that_only_watch_are_left_out_where_they_would_cost_the_deadline(
+    tiny_engine, tmp_path
+):
+    watched = {"rules": {"bga": str(RULES)}, "baseline": "bga"}
+    with open_inspector(write_recipe(tmp_path, tiny_engine, watched)) as inspector:
+        shown, due_ns = frame(GOOD)
+        found = inspector.look(shown, due_ns).inspection
+        early = inspector.watch(shown, found, due_ns)
+        late = inspector.watch(shown, found, clock.now_ns() + AFTER_NS)
+    assert early.baseline is not None
+    assert "baseline" in early.stages_us
+    assert late == found
