@@ -17,21 +17,21 @@ from edge_inspector.records import Baseline, FrameHead, Inspection
 MAX_MESSAGE = 192 * 1024
 
 
-class Grant(msgspec.Struct, frozen=True, tag=True):
+class Grant(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to ingest: these shared-memory slots are yours to fill."""
 
     slots: tuple[int, ...]
 
 
-class Arrived(msgspec.Struct, frozen=True, tag=True):
+class Arrived(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Ingest to core: a frame is in its slot, or came with a fault."""
 
     head: FrameHead
 
 
-class Answer(msgspec.Struct, frozen=True, tag=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """
-    Core to ingest: what the sender of a frame waits for.
+    What the sender of a frame waits for.
 
     A request-mode publisher gets one `text`; an assured source gets `accepted` and then, when it
     is `final`, `settled` with the verdict's number, outcome code and latency, or `conflict`.
@@ -47,7 +47,13 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     chain: int = 0
 
 
-class Pulse(msgspec.Struct, frozen=True, tag=True):
+class Answers(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Core to ingest: what is known at once, one for each ticket."""
+
+    answers: tuple[Answer, ...]
+
+
+class Pulse(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to ingest and delivery, each 100 ms while core and store live: how the station is."""
 
     head_vseq: int
@@ -56,7 +62,7 @@ class Pulse(msgspec.Struct, frozen=True, tag=True):
     toggle: bool
 
 
-class Row(msgspec.Struct, frozen=True, tag=True):
+class Row(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to delivery: this verdict is on disk; one that is not said can be read from the log."""
 
     vseq: int
@@ -64,23 +70,23 @@ class Row(msgspec.Struct, frozen=True, tag=True):
     chain: int
 
 
-class RunBegan(msgspec.Struct, frozen=True, tag=True):
+class RunBegan(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to delivery: trigger ids count in this run from now on."""
 
     run: int
 
 
-class RunWanted(msgspec.Struct, frozen=True, tag=True):
+class RunWanted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Delivery to core: a line controller's part counter starts again."""
 
 
-class ExpectWanted(msgspec.Struct, frozen=True, tag=True):
+class ExpectWanted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Delivery to core: a line controller says that this unit is on its way."""
 
     trigger_id: int
 
 
-class IncumbentSaid(msgspec.Struct, frozen=True, tag=True):
+class IncumbentSaid(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Delivery or the poller to core: the inspection that was there before judged this unit."""
 
     said: Baseline
@@ -88,53 +94,53 @@ class IncumbentSaid(msgspec.Struct, frozen=True, tag=True):
     unit_id: str | None = None
 
 
-class Remark(msgspec.Struct, frozen=True, tag=True):
+class Remark(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Child to core: something for the log."""
 
     event: str
     detail: str
 
 
-class KeepPicture(msgspec.Struct, frozen=True, tag=True):
+class KeepPicture(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to worker: if you still have the picture of this unit, keep it."""
 
     unit_key: str
 
 
-class Acked(msgspec.Struct, frozen=True, tag=True):
+class Acked(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Delivery to core: this consumer holds every verdict up to this one."""
 
     consumer: str
     upto: int
 
 
-class Job(msgspec.Struct, frozen=True, tag=True):
+class Job(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to worker: inspect this frame."""
 
     head: FrameHead
     deadline_ns: int
 
 
-class Done(msgspec.Struct, frozen=True, tag=True):
+class Done(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Worker to core: the answer for the frame of one slot; the slot may be used again."""
 
     head: FrameHead
     inspection: Inspection
 
 
-class Ready(msgspec.Struct, frozen=True, tag=True):
+class Ready(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Child to core: started and able to work; `detail` is one line for the log."""
 
     detail: str = ""
 
 
-class Alive(msgspec.Struct, frozen=True, tag=True):
+class Alive(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Child to core: counters that moved since the last one, by name; proof of progress."""
 
     counters: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
+class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Child to core: it cannot start, and why; `refused` when the user must mend something."""
 
     detail: str
@@ -146,23 +152,23 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         return cls(f"{place}{error}", refused=isinstance(error, (Misuse, EngineRefused)))
 
 
-class Recheck(msgspec.Struct, frozen=True, tag=True):
+class Recheck(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to worker: judge the golden samples again, when no job waits."""
 
 
-class Rechecked(msgspec.Struct, frozen=True, tag=True):
+class Rechecked(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Worker to core: how the golden samples were judged; `halted` while nothing may pass."""
 
     detail: str
     halted: bool
 
 
-class Stop(msgspec.Struct, frozen=True, tag=True):
+class Stop(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Core to child: finish what is in hand and leave."""
 
 
 Message = (
-    Grant | Arrived | Answer | Job | Done | Ready | Alive | Failed | Stop
+    Grant | Arrived | Answers | Job | Done | Ready | Alive | Failed | Stop
     | Pulse | Row | RunBegan | RunWanted | ExpectWanted | Acked
     | IncumbentSaid | Remark | KeepPicture | Recheck | Rechecked
 )  # fmt: skip

@@ -60,7 +60,7 @@ class Daemon:
         self._log = structlog.get_logger("edge_inspector")
         self._slots = Ledger(parts.slots, lambda slots: self._ingest.send(Grant(slots)))
         self._outlet = Outlet(
-            parts.wants_verdict, parts.metrics, lambda answer: self._ingest.send(answer)
+            parts.wants_verdict, parts.metrics, lambda answers: self._ingest.send(answers)
         )
         self._ready = Roster()
         self._names: set[str] = set()

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from edge_inspector import clock, process
 from edge_inspector.channel import (
     Alive,
-    Answer,
+    Answers,
     Arrived,
     Channel,
     Failed,
@@ -194,8 +194,9 @@ class Ingest:
         """Do what core says; an exit status ends the process."""
         if message is None or isinstance(message, Stop):
             return 0
-        if isinstance(message, Answer):
-            self._tickets.answer(message)
+        if isinstance(message, Answers):
+            for answer in message.answers:
+                self._tickets.answer(answer)
         elif isinstance(message, Grant):
             self._pool.give(message.slots)
             self._start()

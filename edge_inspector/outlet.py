@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from edge_inspector import clock
-from edge_inspector.channel import Answer
+from edge_inspector.channel import Answer, Answers
 from edge_inspector.docket import words as d
 from edge_inspector.failpoints import passing
 from edge_inspector.metrics import Metrics
@@ -17,26 +17,31 @@ from edge_inspector.records import Committed, FrameHead
 from edge_inspector.wire import telemetry
 from edge_inspector.wire.codes import code_of
 
+AT_ONCE = 8
+"""Answers in one message: each holds a verdict as JSON at most."""
+
 
 class Outlet:
     """
     Tells everybody who must hear of a committed verdict, and only then.
 
     `wants_verdict` names the sources whose publishers wait for the verdict instead of an OK;
-    `answer` reaches such a publisher, or an assured source, through ingest.
+    `answer` reaches such publishers, or an assured source, through ingest. Replies are gathered
+    until `flush`; the final one takes the place of the one before it.
     """
 
     def __init__(
         self,
         wants_verdict: frozenset[str],
         metrics: Metrics,
-        answer: Callable[[Answer], object],
+        answer: Callable[[Answers], object],
     ) -> None:
         self.sinks: Sequence[Sink] = ()
         self.notes: Counter[str] = Counter()
         self._wants_verdict = wants_verdict
         self._metrics = metrics
         self._answer = answer
+        self._gathered: dict[int, Answer] = {}
         self._waiting: dict[int, str] = {}
         """Ticket -> what it waits for: ok, verdict or assured."""
         self._log = structlog.get_logger("edge_inspector")
@@ -86,21 +91,31 @@ class Outlet:
             text = telemetry.encode(reply.committed)[1].decode()
         else:
             text = "NO " + reply.detail if reply.kind == "no" else "OK"
-        self._answer(Answer(reply.ticket, text))
+        self._gather(Answer(reply.ticket, text))
+
+    def flush(self) -> None:
+        """Send the answers that were gathered."""
+        if self._gathered:
+            answers, self._gathered = tuple(self._gathered.values()), {}
+            for first in range(0, len(answers), AT_ONCE):
+                self._answer(Answers(answers[first : first + AT_ONCE]))
+
+    def _gather(self, answer: Answer) -> None:
+        self._gathered[answer.ticket] = answer
 
     def _tell_assured(self, reply: d.Reply) -> None:
         """`accepted` once the frame is journaled, at the end `settled`, or `conflict`."""
         if not reply.final:
-            self._answer(Answer(reply.ticket, kind="accepted", final=False))
+            self._gather(Answer(reply.ticket, kind="accepted", final=False))
             return
         del self._waiting[reply.ticket]
         passing("core.before_settled")
         row = reply.committed
         if row is None:
-            self._answer(Answer(reply.ticket, reply.detail, "conflict"))
+            self._gather(Answer(reply.ticket, reply.detail, "conflict"))
             return
         verdict = row.verdict
-        self._answer(
+        self._gather(
             Answer(
                 reply.ticket,
                 verdict.detail,

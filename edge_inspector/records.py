@@ -1,4 +1,8 @@
-"""The records that travel: frozen, slotted, and the same in every process."""
+"""
+The records that travel: frozen, slotted, and the same in every process.
+
+They hold no cycles, so that the collector need not look at them (`gc=False`).
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ class Reason(str, enum.Enum):
     CONFLICT = "conflict"
 
 
-class FrameKey(msgspec.Struct, frozen=True, array_like=True):
+class FrameKey(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Names one frame for good: numbered by its source within one epoch of it."""
 
     source: str
@@ -60,7 +64,7 @@ def unit_key(station: str, run: int, trigger_id: int | None, unit_id: str | None
     return f"u:{station}/{unit_id}" if unit_id is not None else ""
 
 
-class Baseline(msgspec.Struct, frozen=True):
+class Baseline(msgspec.Struct, frozen=True, gc=False):
     """What the rules (or another inspector that only watches) would have said."""
 
     outcome: Outcome
@@ -68,7 +72,7 @@ class Baseline(msgspec.Struct, frozen=True):
     score: float = 0.0
 
 
-class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
+class FrameHead(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
     All there is to know about a frame but its pixels.
 
@@ -139,7 +143,7 @@ class Frame:
     pixels: NDArray[Any]
 
 
-class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
+class RegionVerdict(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """
     What was found in one region; `score` is normalised, so thresholds compare across regions.
 
@@ -163,7 +167,7 @@ class RegionVerdict(msgspec.Struct, frozen=True, array_like=True):
     probability: float | None = None
 
 
-class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+class Inspection(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
     The answer for one frame; a unit's verdict is made of the inspections of its frames.
 
@@ -192,6 +196,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(
     msgspec.Struct,
     frozen=True,
+    gc=False,
     kw_only=True,
     rename={"regions": "rois", "time_zero_ns": "captured_mono_ns"},
 ):
@@ -243,7 +248,7 @@ class Verdict(
         return self.frames[0].source if self.frames else ""
 
 
-class Committed(msgspec.Struct, frozen=True, kw_only=True):
+class Committed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
     A verdict that is on disk.
 

@@ -56,11 +56,16 @@ class Steps:
         self._listeners = listeners
         self._gauge = gauge
         self._incumbents = incumbents
+        self._told: list[Committed] = []
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns: int | None = None
 
     def step(self, event: d.Event, now_ns: int | None = None) -> None:
         """Something happened, now where no instant is given."""
+        self._step(event, now_ns)
+        self._finish()
+
+    def _step(self, event: d.Event, now_ns: int | None = None) -> None:
         actions = self._docket.step(event, clock.now_ns() if now_ns is None else now_ns)
         self._gauge.say(self._docket.open_units > 0)
         for action in actions:  # a worker waits for nothing; the journal is written beside it
@@ -68,7 +73,6 @@ class Steps:
                 self._dispatch(action)
         for action in actions:
             self._act(action)
-        self._arm()
 
     def stored(
         self,
@@ -77,9 +81,10 @@ class Steps:
     ) -> None:
         """These rows are on disk."""
         for key, stored, conflict in journaled:
-            self.step(d.Journaled(key, stored, conflict))
+            self._step(d.Journaled(key, stored, conflict))
         for row in committed:
-            self.step(d.Settled(row))
+            self._step(d.Settled(row))
+        self._finish()
 
     def asked(self, message: Message) -> bool:
         """What a line controller asks for through a listener; False where it is something else."""
@@ -156,10 +161,18 @@ class Steps:
         passing("core.before_publish")
         for listener in self._listeners:
             listener.send(Row(row.vseq, row.body, row.chain))
-        self._outlet.publish(row)
-        if self._incumbents is not None:
-            self._incumbents.count()
-        passing("core.after_publish")
+        self._told.append(row)
+
+    def _finish(self) -> None:
+        """Who waits hears first; then whoever only counts."""
+        self._outlet.flush()
+        told, self._told = self._told, []
+        for row in told:
+            self._outlet.publish(row)
+            if self._incumbents is not None:
+                self._incumbents.count()
+            passing("core.after_publish")
+        self._arm()
 
     def _dispatch(self, action: d.Dispatch) -> None:
         if not self._pool.give(action.head, action.deadline_ns):

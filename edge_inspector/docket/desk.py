@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -84,8 +83,7 @@ class Desk:
             self._act(Release(head.slot))
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(msgspec.Struct, frozen=True, gc=False):
     """A settled unit as remembered: enough to answer for it again, and less than its records."""
 
     digests: dict[str, int]

@@ -9,13 +9,13 @@ import msgspec
 from edge_inspector.records import Committed, FrameHead, FrameKey, Inspection, Verdict
 
 
-class Offered(msgspec.Struct, frozen=True):
+class Offered(msgspec.Struct, frozen=True, gc=False):
     """A frame arrived, or came with a fault."""
 
     head: FrameHead
 
 
-class Journaled(msgspec.Struct, frozen=True):
+class Journaled(msgspec.Struct, frozen=True, gc=False):
     """
     The accept row of a frame is synced.
 
@@ -28,21 +28,21 @@ class Journaled(msgspec.Struct, frozen=True):
     conflict: bool = False
 
 
-class Inspected(msgspec.Struct, frozen=True):
+class Inspected(msgspec.Struct, frozen=True, gc=False):
     """A worker answered and no longer reads the frame's slot."""
 
     key: FrameKey
     inspection: Inspection
 
 
-class WorkerLost(msgspec.Struct, frozen=True):
+class WorkerLost(msgspec.Struct, frozen=True, gc=False):
     """A worker is gone, and with it the frames it held."""
 
     keys: tuple[FrameKey, ...]
     detail: str = ""
 
 
-class Capacity(msgspec.Struct, frozen=True):
+class Capacity(msgspec.Struct, frozen=True, gc=False):
     """
     How many more frames the workers can take from now on.
 
@@ -53,25 +53,25 @@ class Capacity(msgspec.Struct, frozen=True):
     free: int
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """A verdict is on disk."""
 
     committed: Committed
 
 
-class RunBegan(msgspec.Struct, frozen=True):
+class RunBegan(msgspec.Struct, frozen=True, gc=False):
     """The line's part counter started again; what was captured before belongs to the run before."""
 
     run: int
 
 
-class Expected(msgspec.Struct, frozen=True):
+class Expected(msgspec.Struct, frozen=True, gc=False):
     """A line controller says that the unit with this trigger id is on its way, in this run."""
 
     trigger_id: int
 
 
-class Tick(msgspec.Struct, frozen=True):
+class Tick(msgspec.Struct, frozen=True, gc=False):
     """Time has passed; due at `next_due()`."""
 
 
@@ -80,39 +80,39 @@ Event = (
 )
 
 
-class Journal(msgspec.Struct, frozen=True):
+class Journal(msgspec.Struct, frozen=True, gc=False):
     """Write the accept row; `head.key` may differ from the offered one after a sequence reset."""
 
     head: FrameHead
     deadline_ns: int
 
 
-class Dispatch(msgspec.Struct, frozen=True):
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
     """Hand the frame to a worker."""
 
     head: FrameHead
     deadline_ns: int
 
 
-class Commit(msgspec.Struct, frozen=True):
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """Write the verdict, the only one of its unit."""
 
     verdict: Verdict
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """Hand the committed verdict to the sinks."""
 
     committed: Committed
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, gc=False):
     """Nobody reads this slot any more."""
 
     slot: int
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """
     What a request-mode publisher may be told.
 
@@ -127,7 +127,7 @@ class Reply(msgspec.Struct, frozen=True):
     final: bool = False
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, gc=False):
     """Something to count and log that changes no verdict."""
 
     unit_key: str
@@ -135,7 +135,7 @@ class Note(msgspec.Struct, frozen=True):
     kind: Literal["late", "duplicate", "conflict", "unknown", "refused"] = "late"
 
 
-class SequenceReset(msgspec.Struct, frozen=True):
+class SequenceReset(msgspec.Struct, frozen=True, gc=False):
     """The publisher behind this source started to count anew."""
 
     source: str

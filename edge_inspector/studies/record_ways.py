@@ -7,7 +7,17 @@ import os
 import socket
 
 from edge_inspector import slots, wiring
-from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Message, Pulse, Ready
+from edge_inspector.channel import (
+    Alive,
+    Answer,
+    Answers,
+    Arrived,
+    Failed,
+    Grant,
+    Message,
+    Pulse,
+    Ready,
+)
 from edge_inspector.children import Child
 from edge_inspector.errors import Breakage, Misuse
 from edge_inspector.ingest import IngestConfig
@@ -127,9 +137,9 @@ class Alone:
             self._ledger.released(head.slot)
         if head.ticket and head.assured:
             detail = "recorded, not judged: no daemon runs"
-            self._child.send(Answer(head.ticket, detail, "settled", code=SETTLED))
+            self._child.send(Answers((Answer(head.ticket, detail, "settled", code=SETTLED),)))
         elif head.ticket:
-            self._child.send(Answer(head.ticket, "OK"))
+            self._child.send(Answers((Answer(head.ticket, "OK"),)))
 
     def _lost(self, child: Child) -> None:
         self._ledger.recall()

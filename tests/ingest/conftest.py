@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from edge_inspector import channel, clock, slots
-from edge_inspector.channel import Alive, Answer, Arrived, Failed, Grant, Pulse, Ready
+from edge_inspector.channel import Alive, Answer, Answers, Arrived, Failed, Grant, Pulse, Ready
 from edge_inspector.ingest import IngestConfig
 from edge_inspector.records import Outcome
 from edge_inspector.slots import Slots
@@ -79,7 +79,7 @@ class Core(CoreSide):
         return to_array(head, self.pixels, 4_000_000)
 
     def answer(self, head, text="OK", **fields):
-        self.line.send(Answer(head.ticket, text, **fields))
+        self.line.send(Answers((Answer(head.ticket, text, **fields),)))
 
     def accept(self, head):
         self.answer(head, "", kind="accepted", final=False)
