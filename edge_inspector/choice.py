@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-import numpy as np
 
 from edge_inspector import clock, parity
 from edge_inspector.backends import REFERENCE, open_first, precision_of
@@ -102,7 +101,9 @@ def open_runner(
     return choice.runner, session
 
 
-def candidates(engine: Engine, precision: str | None = None) -> list[str]:
+def candidates(
+    engine: Engine, precision: str | None = None, runtimes: Sequence[str] = RUNTIMES
+) -> list[str]:
     """All runners of an engine, or those of one precision; the reference's where it has no other."""
     if precision is not None and precision not in engine.models:
         precision = REFERENCE
@@ -110,21 +111,21 @@ def candidates(engine: Engine, precision: str | None = None) -> list[str]:
         name if known == REFERENCE else f"{name}:{known}"
         for known in engine.models
         if precision in (None, known)
-        for name in RUNTIMES
+        for name in runtimes
     ]
 
 
 def in_turn(
     runs: Mapping[str, Callable[[], object]], rounds: int, longest_ns: int | None = None
 ) -> dict[str, list[float]]:
-    """How long each run takes, ms, one after the other in each round: other load falls on all."""
+    """How long each run takes, ms, in turn, so that other load falls on all alike."""
     spent: dict[str, list[float]] = {name: [] for name in runs}
     begun = clock.now_ns()
     for number in range(WARM_UP + rounds):
         late = longest_ns is not None and clock.now_ns() - begun > longest_ns
         if late and number >= WARM_UP + LEAST_ROUNDS:
             break
-        for name, run in runs.items():
+        for name, run in list(runs.items())[:: -1 if number % 2 else 1]:
             started = clock.now_ns()
             run()
             if number >= WARM_UP:
@@ -154,7 +155,7 @@ def _measured(
 ) -> tuple[Choice, Session]:
     opened: dict[str, Session] = {}
     refused: dict[str, Exception] = {}
-    batch = np.resize(np.stack([engine.good, engine.bad]), (key["crops"], *engine.good.shape))
+    batch = parity.noisy(engine, key["crops"])
     with ExitStack() as stack:
         for name in names:
             try:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_inspector.backends import REFERENCE
 from edge_inspector.bundle import Engine
 from edge_inspector.errors import ParityError
+from edge_inspector.manifest import Challenge, Quantised
 from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
 
@@ -54,20 +55,34 @@ def challenge(session: Session, engine: Engine, precision: str = REFERENCE) -> N
 
     `precision` is the session's; scores in eight bits are compared with those in eight bits.
     """
-    quantised = engine.manifest.int8 if precision != REFERENCE else None
-    stated = quantised or engine.manifest.challenge
+    said = stated(engine, precision)
     crops = np.stack([engine.good, engine.bad])
     found = session.run(crops)["score"].astype(np.float64)
-    expected = np.array([stated.good_score, stated.bad_score])
+    expected = np.array([said.good_score, said.bad_score])
     for name, value, wanted, difference in zip(
         ("good", "bad"), found, expected, _distance(found, expected), strict=True
     ):
-        if difference > stated.tolerance:
+        if difference > said.tolerance:
             raise ParityError(
                 f"engine {engine.title}: the {name} challenge crop scores {value:.6g} here, "
-                f"{wanted:.6g} in training; the limit of the difference is {stated.tolerance:.3g}; "
+                f"{wanted:.6g} in training; the limit of the difference is {said.tolerance:.3g}; "
                 "choose another backend or export the engine again"
             )
+
+
+def stated(engine: Engine, precision: str) -> Challenge | Quantised:
+    """What the manifest says of the challenge crops' scores in one precision."""
+    quantised = engine.manifest.int8 if precision != REFERENCE else None
+    return quantised or engine.manifest.challenge
+
+
+def noisy(engine: Engine, count: int) -> Pixels:
+    """The challenge pair and copies of it with noise as of a camera, the same each time."""
+    rng = np.random.default_rng(0)
+    pair = np.stack([engine.good, engine.bad])
+    copies = np.resize(pair, (count, *engine.good.shape)).astype(np.int16)
+    copies[2:] += rng.normal(0, 4, copies[2:].shape).round().astype(np.int16)
+    return np.clip(copies, 0, 255).astype(np.uint8)
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:

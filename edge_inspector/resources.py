@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edge_inspector.documents import Document
 
@@ -17,9 +17,19 @@ class Workers(Document):
 
     count: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=1, ge=1, le=64)
+    pin: bool = False
+    """Whether each worker keeps to processors of its own, the last ones that the service may use."""
     backends: tuple[str, ...] = ("openvino", "onnxruntime")
+    """Runners in order of preference, such as `openvino:int8`; or `auto`, which measures them all."""
     memory_mib: int = Field(default=4096, ge=256)
     hang_ms: int = Field(default=2000, ge=100)
+
+    @field_validator("backends")
+    @classmethod
+    def _auto_alone(cls, backends: tuple[str, ...]) -> tuple[str, ...]:
+        if "auto" in backends and len(backends) > 1:
+            raise ValueError("'auto' chooses among all runners, so it stands alone")
+        return backends
 
 
 class Frames(Document):

@@ -51,6 +51,8 @@ def open_first(
     """
     if not names:
         raise Misuse(f"no backend is named; give one or more of {', '.join(sorted(BACKENDS))}")
+    if len(names) == 1:
+        return names[0], _open(names[0], models, threads, cache)
     reasons: list[str] = []
     refused = False
     for name in names:

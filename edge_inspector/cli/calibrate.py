@@ -48,7 +48,9 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overkill", type=float, default=0.01, help="unit overkill rate to keep")
     parser.add_argument("--confidence", type=float, default=0.95, help="default: 0.95")
     parser.add_argument("--strict", action="store_true", help="refuse when units are too few")
-    parser.add_argument("--backend", action="append", help="runtime to use, in order of preference")
+    parser.add_argument(
+        "--backend", action="append", help="runner, by preference: openvino:int8, auto"
+    )
     parser.add_argument("--threads", type=int, default=1, help="as on the line; default: 1")
     parser.add_argument(
         "--no-gate",

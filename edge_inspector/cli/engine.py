@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from edge_inspector import parity
-from edge_inspector.backends import open_first
+from edge_inspector.backends import open_first, precision_of
 from edge_inspector.bundle import MANIFEST, Engine, open_engine
+from edge_inspector.choice import Runtimes, candidates, open_runner
 from edge_inspector.errors import BackendMissing, DataError, EngineRefused, Misuse
 from edge_inspector.manifest import load_manifest
 from edge_inspector.records import Pixels
@@ -33,7 +34,9 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     for action in (show, verify, agree):
         action.add_argument("folder", type=Path, help="an engine's folder")
     for action in (verify, agree):
-        action.add_argument("--backend", action="append", help="runtime to use; may be repeated")
+        action.add_argument(
+            "--backend", action="append", help="runner to use, such as openvino:int8"
+        )
     agree.add_argument("--data", type=Path, help="CSV or folder of images to compare on")
     agree.add_argument("--crops", type=int, default=200, help="how many crops; default 200")
     for action in (listing, show, verify, agree):
@@ -86,10 +89,9 @@ def _show(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     engine = open_engine(args.folder)
     outcomes: dict[str, str] = {}
-    for name in args.backend or BACKENDS:
+    for name in args.backend or candidates(engine, runtimes=BACKENDS):
         try:
-            _, session = open_first([name], engine.model, threads=1)
-            parity.challenge(session, engine)
+            _, session = open_runner(engine, Runtimes([name]))
             session.close()
             outcomes[name] = "ok"
         except BackendMissing as error:
@@ -115,9 +117,9 @@ def _parity(args: argparse.Namespace) -> int:
         )
     engine = open_engine(args.folder)
     crops = _crops(engine, args.data, args.crops)
-    a, b = (open_first([name], engine.model, threads=1)[1] for name in names)
+    a, b = (open_first([name], engine.models, threads=1)[1] for name in names)
     found = parity.compare(a, b, crops)
-    limit = engine.manifest.challenge.tolerance
+    limit = max(parity.stated(engine, precision_of(name)[1]).tolerance for name in names)
     report: dict[str, Any] = {
         "engine": engine.title,
         "backends": list(names),
@@ -140,12 +142,8 @@ def _parity(args: argparse.Namespace) -> int:
 
 def _crops(engine: Engine, data: Path | None, count: int) -> Pixels:
     """Crops of the user's images; without, the challenge pair and noisy copies of it."""
-    pair = np.stack([engine.good, engine.bad])
     if data is None:
-        rng = np.random.default_rng(0)
-        copies = np.repeat(pair, max(count // 2 - 1, 1), axis=0).astype(np.int16)
-        noisy = np.clip(copies + rng.normal(0, 4, copies.shape).round(), 0, 255)
-        return np.concatenate([pair, noisy.astype(np.uint8)])
+        return parity.noisy(engine, max(count, 2))
     found = [crop for _, crop in load_crops(read_items(data)[:count], engine.manifest.input, [])]
     if not found:
         raise DataError(f"{data}: none of its first {count} images could be read")

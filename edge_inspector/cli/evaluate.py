@@ -36,7 +36,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="share of the validation split's good units that the threshold fails (default 0.005)",
     )
     parser.add_argument(
-        "--backend", action="append", help="runtime to use; the default is openvino, onnxruntime"
+        "--backend",
+        action="append",
+        help="runner, such as openvino:int8, or auto; the default is openvino, onnxruntime",
     )
     parser.add_argument(
         "--baselines", action="store_true", help="AUROC of image size and of mean colour alone"

@@ -1,46 +1,87 @@
-"""One engine in every runtime that is installed, crop by crop on the same challenge crops."""
+"""One engine in every runner that this box has: how fast, alone and in a batch, and how alike."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from edge_inspector import clock
-from edge_inspector.backends import BACKENDS, open_first
+from edge_inspector import parity
 from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.choice import Runtimes, candidates, in_turn, open_runner
 from edge_inspector.engines import scorer_of, whole
 from edge_inspector.errors import BackendMissing, EngineRefused
+from edge_inspector.protocols import Session
+from edge_inspector.records import Pixels
 from edge_inspector.studies.tally import percentiles
 
-WARM_UP = 20
+BATCH = 16
+COMPARED = 64
+"""Crops that the runners' answers are compared on."""
 
 
 def run(engine_dir: Path, *, crops: int = 500, threads: int = 1) -> dict[str, Any]:
-    """Median and tail of scoring one crop, ms, for each runtime; a missing one says why."""
+    """
+    How long a crop takes, ms, alone and in a batch, in each runner; a missing one says why.
+
+    The runners, all challenged, take turns on noisy copies of the challenge crops; `differs` is how
+    far the answers are from those of the first, whose precision is the reference's.
+    """
     engine = open_engine(engine_dir)
-    runtimes = {name: _time(engine, name, crops, threads) for name in BACKENDS if name != "fake"}
-    medians = {name: found["ms"]["p50"] for name, found in runtimes.items() if "ms" in found}
+    with ExitStack() as stack:
+        sessions, runners = _opened(engine, threads, stack)
+        noisy = parity.noisy(engine, COMPARED)
+        alone = {name: _alone(engine, session, noisy) for name, session in sessions.items()}
+        batch = {name: partial(each.run, noisy[:BATCH]) for name, each in sessions.items()}
+        alone_ms, batch_ms = in_turn(alone, crops), in_turn(batch, max(crops // BATCH, 1))
+        reference = next(iter(sessions))
+        for name, session in sessions.items():
+            runners[name] = {
+                "ms": percentiles(alone_ms[name]),
+                f"batch_{BATCH}_ms": percentiles([spent / BATCH for spent in batch_ms[name]]),
+                "differs": asdict(parity.compare(sessions[reference], session, noisy)),
+            }
     return {
-        "engine": f"{engine.manifest.name}/{engine.manifest.version}",
+        "engine": engine.title,
         "threads": threads,
         "crops": crops,
-        "runtimes": runtimes,
-        "fastest": min(medians, key=lambda name: medians[name], default=None),
+        "reference": reference,
+        "runners": runners,
+        "fastest": _fastest(runners, "ms"),
+        f"fastest_batch_{BATCH}": _fastest(runners, f"batch_{BATCH}_ms"),
     }
 
 
-def _time(engine: Engine, name: str, crops: int, threads: int) -> dict[str, Any]:
-    try:
-        _, session = open_first((name,), engine.model, threads)
-    except (BackendMissing, EngineRefused) as error:
-        return {"missing": str(error)}
+def _opened(
+    engine: Engine, threads: int, stack: ExitStack
+) -> tuple[dict[str, Session], dict[str, dict[str, Any]]]:
+    """The sessions by runner, and what to say of those that do not open."""
+    sessions: dict[str, Session] = {}
+    missing: dict[str, dict[str, Any]] = {}
+    for name in candidates(engine):
+        try:
+            _, session = open_runner(engine, Runtimes((name,), threads))
+        except (BackendMissing, EngineRefused) as error:
+            missing[name] = {"missing": str(error)}
+            continue
+        stack.callback(session.close)
+        sessions[name] = session
+    if not sessions:
+        raise BackendMissing("; ".join(found["missing"] for found in missing.values()))
+    return sessions, missing
+
+
+def _alone(engine: Engine, session: Session, crops: Pixels) -> Callable[[], object]:
+    """Scores another crop each time, one at a time as a recipe of one region does."""
     scorer = scorer_of(session, engine)
-    crop = whole(engine.good)
-    spent_ms = []
-    for number in range(WARM_UP + crops):
-        started = clock.now_ns()
-        scorer.score([crop])
-        if number >= WARM_UP:
-            spent_ms.append((clock.now_ns() - started) / 1e6)
-    session.close()
-    return {"ms": percentiles(spent_ms)}
+    waiting = cycle([whole(crop)] for crop in crops)
+    return lambda: scorer.score(next(waiting))
+
+
+def _fastest(runners: dict[str, dict[str, Any]], key: str) -> str:
+    medians = {name: found[key]["p50"] for name, found in runners.items() if key in found}
+    return min(medians, key=lambda name: medians[name])
