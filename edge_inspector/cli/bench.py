@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from edge_inspector.studies import (
     bench_backend,
+    bench_gpu,
     bench_pipeline,
     bench_rules,
     bench_scaling,
@@ -49,10 +50,21 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     startup = kinds.add_parser("startup", help="start to ready, SIGTERM to gone")
     startup.add_argument("--recipe", type=Path, default=RECIPE)
     startup.add_argument("--rounds", type=int, default=5)
+    _add_gpu(kinds.add_parser("gpu", help="the engine in TensorRT, on this box's GPU"))
     for kind in (rules, backend):
         kind.add_argument("--threads", type=int, default=1)
-    for kind in (pipeline, rules, backend, startup):
+    for kind in kinds.choices.values():
         kind.add_argument("--json", type=Path, metavar="OUT", help="append one JSON line to OUT")
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", type=Path, default=ENGINE)
+    parser.add_argument("--backend", choices=tuple(bench_gpu.BACKENDS), default="tensorrt")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--cache", type=Path, help="folder of plans that were built before")
+    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--rate", type=float, default=50.0, help="units per second, paced")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each paced run")
 
 
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +128,21 @@ def _backend(args: argparse.Namespace) -> dict[str, Any]:
     return bench_backend.run(args.engine, crops=args.crops, threads=args.threads)
 
 
+def _gpu(args: argparse.Namespace) -> dict[str, Any]:
+    device = bench_gpu.device()
+    with tempfile.TemporaryDirectory(prefix="edge-inspector-bench-") as folder:
+        figures = bench_gpu.run(
+            args.engine,
+            bench_gpu.BACKENDS[args.backend],
+            cache=args.cache or Path(folder),
+            precision=args.precision,
+            frames=args.frames,
+            rate_hz=args.rate,
+            seconds=args.seconds,
+        )
+    return {"backend": args.backend, **device, **figures}
+
+
 def _startup(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edge-inspector-bench-") as folder:
         return bench_startup.run(Path(folder), args.recipe, rounds=args.rounds)
@@ -125,5 +152,6 @@ _KINDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "pipeline": _pipeline,
     "rules": _rules,
     "backend": _backend,
+    "gpu": _gpu,
     "startup": _startup,
 }

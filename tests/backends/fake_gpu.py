@@ -44,6 +44,8 @@ class World:
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.failing: dict[str, set[int]] = {}
         """Name -> which of its calls fail, from 1."""
+        self.bias = 0.0
+        """What the engine adds to the mean grey of a crop before it answers."""
         self.numbers = itertools.count(FIRST_HANDLE, 4096)
 
     def call(self, name: str, *arguments: Any) -> bool:
@@ -261,7 +263,7 @@ class Tensors:
         }
         self.outputs: dict[str, tuple[str, tuple[int, ...]]] = {
             "score": ("FLOAT", (-1,)),
-            "anomaly_map": ("UINT8", (-1, 2, 2)),
+            "anomaly_map": ("UINT8", (-1, side // 4, side // 4)),
         }
         self.on_host: set[str] = set()
 
@@ -273,7 +275,7 @@ class Tensors:
 def tensorrt(  # noqa: C901
     world: World, release: str, tensors: Tensors | None = None
 ) -> ModuleType:
-    """A module with the members that `release` has; the scores are the crops' mean values."""
+    """A module with the members that `release` has; the score is a crop's mean grey in 0..1."""
     names = NAMES[release]
     told = tensors or Tensors()
     module = ModuleType("tensorrt")
@@ -327,10 +329,10 @@ def tensorrt(  # noqa: C901
     def infer(self: Any) -> None:
         count, *sides = self.shape
         crops = world.memory[self.addresses["crops"]][: count * int(np.prod(sides))]
-        means = crops.reshape(count, -1).mean(axis=1)
+        means = crops.reshape(count, -1).mean(axis=1) + world.bias
         for name, (kind, shape) in told.outputs.items():
-            dtype = np.dtype({"FLOAT": np.float32, "UINT8": np.uint8}[kind])
-            row = np.repeat(means.astype(dtype)[:, None], int(np.prod(shape[1:])), axis=1)
+            values = means.astype(np.uint8) if kind == "UINT8" else (means / 255).astype("f4")
+            row = np.repeat(values[:, None], int(np.prod(shape[1:])), axis=1)
             flat = row.reshape(-1).view(np.uint8)
             world.memory[self.addresses[name]][: len(flat)] = flat
 

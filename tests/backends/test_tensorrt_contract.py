@@ -77,7 +77,7 @@ def _assert_answers(found: Mapping[str, np.ndarray], crops: np.ndarray) -> None:
     means = crops.reshape(len(crops), -1).mean(axis=1)
     assert found["score"].shape == (len(crops),)
     assert found["anomaly_map"].shape == (len(crops), 2, 2)
-    np.testing.assert_allclose(found["score"], means, rtol=1e-6)
+    np.testing.assert_allclose(found["score"], means / 255, rtol=1e-6)
     np.testing.assert_array_equal(found["anomaly_map"][:, 1, 1], means.astype(np.uint8))
 
 
