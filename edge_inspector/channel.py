@@ -189,6 +189,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     archive_quota_mib: int = 1024
     store: str | None = None
     """The station's folder: who records frames of the line listens there, choices are kept there."""
+    cpus: tuple[int, ...] = ()
+    """Processors to keep to; none: any."""
     observe: bool = False
     """Whether pictures of units that passed are held for a while, in case the incumbent objects."""
 

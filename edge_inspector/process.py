@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import resource
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+
+from edge_inspector.errors import Breakage
 
 PR_SET_PDEATHSIG = 1
 
@@ -39,6 +42,17 @@ def die_with_parent() -> None:
 def ignore_interrupt() -> None:
     """Leave Ctrl-C to core, which stops its children in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def keep_to(cpus: Sequence[int]) -> None:
+    """Run on these processors alone, every thread from now on; raises `Breakage`."""
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        named = ", ".join(map(str, cpus))
+        raise Breakage(
+            f"processors {named} cannot be kept to: {error.strerror}; set workers.pin = false"
+        ) from error
 
 
 def limit_memory(mib: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from edge_inspector.documents import Document
+from edge_inspector.errors import Misuse
 
 MIB = 1024 * 1024
 
@@ -30,6 +32,19 @@ class Workers(Document):
         if "auto" in backends and len(backends) > 1:
             raise ValueError("'auto' chooses among all runners, so it stands alone")
         return backends
+
+    def places(self) -> list[tuple[int, ...]]:
+        """By worker, the processors it keeps to, none where it is not pinned; raises `Misuse`."""
+        allowed, needed = sorted(os.sched_getaffinity(0)), self.count * self.threads
+        if not self.pin:
+            return [()] * self.count
+        if needed > len(allowed):
+            raise Misuse(
+                f"workers.pin: {self.count} workers of {self.threads} threads need {needed} "
+                f"processors, and this service may use {len(allowed)}; pin fewer"
+            )
+        last = allowed[-needed:]
+        return [tuple(last[i : i + self.threads]) for i in range(0, needed, self.threads)]
 
 
 class Frames(Document):

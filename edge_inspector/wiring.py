@@ -72,6 +72,7 @@ def run_station(path: Path, overrides: Mapping[str, Any] | None = None) -> int:
 
 def check_station(settings: Settings, recipe: Recipe) -> None:
     """Refuse combinations that could let a unit through on no evidence; raises `Misuse`."""
+    settings.workers.places()
     names = [source.name for source in settings.sources]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise Misuse(f"two sources are named {', '.join(sorted(doubled))}")
@@ -124,7 +125,7 @@ async def _serve(settings: Settings, recipe: Recipe, incumbents: Incumbents | No
             docket=docket,
             outbox=outbox,
             open_sinks=lambda: _open_sinks(settings, outbox, alarms),
-            worker=_maker(settings, "worker", _worker_config(settings, recipe), slots=fd),
+            worker=_workers(settings, recipe, fd),
             ingest=partial(
                 _maker(settings, "ingest", IngestConfig.of(settings, recipe).encode(), slots=fd),
                 "ingest",
@@ -173,7 +174,17 @@ def _assured_sinks(settings: Settings) -> list[AssuredSink]:
     return [sink for sink in settings.sinks if isinstance(sink, AssuredSink)]
 
 
-def _worker_config(settings: Settings, recipe: Recipe) -> str:
+def _workers(settings: Settings, recipe: Recipe, fd: int) -> Callable[..., Child]:
+    places = iter(settings.workers.places())
+
+    def make(name: str, on_message: OnMessage, on_lost: OnLost) -> Child:
+        config = _worker_config(settings, recipe, next(places))
+        return _maker(settings, "worker", config, slots=fd)(name, on_message, on_lost)
+
+    return make
+
+
+def _worker_config(settings: Settings, recipe: Recipe, cpus: tuple[int, ...]) -> str:
     archive = settings.archive
     config = WorkerConfig(
         recipe=str(settings.recipe),
@@ -186,6 +197,7 @@ def _worker_config(settings: Settings, recipe: Recipe) -> str:
         archive_quota_mib=archive.quota_mib if archive else 1024,
         store=str(settings.store),
         observe=watches(settings, recipe),
+        cpus=cpus,
     )
     return msgspec.json.encode(config).decode()
 

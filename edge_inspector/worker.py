@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     chosen: list[str] = []
     with ExitStack() as stack:
         try:
+            if config.cpus:
+                process.keep_to(config.cpus)
             inspector = stack.enter_context(
                 open_inspector(
                     Path(config.recipe),

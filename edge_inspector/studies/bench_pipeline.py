@@ -165,7 +165,7 @@ def collect(
 def core_stages_ms(log: Path) -> dict[str, dict[str, float]]:
     """What core says when it stops: percentiles of each stage of all its units; raises `KeyError`."""
     for line in reversed(log.read_text(encoding="utf-8").splitlines()):
-        if '"event": "latency"' in line:
+        if '"stages_ms"' in line:
             found: dict[str, dict[str, float]] = json.loads(line)["stages_ms"]
             return found
     raise KeyError(f"{log}: core did not say its latency; it did not stop in order")
