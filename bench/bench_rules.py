@@ -30,11 +30,17 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--rules", type=Path, default=RULES)
     parser.add_argument("--crops", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--turn", type=int, default=1, help="crops a row sees at a time")
     parser.add_argument("--json", type=Path, metavar="OUT", help="append one JSON line to OUT")
     args = parser.parse_args(given)
     others, why = ported(args.rules)
     found = bench_rules.run(
-        args.engine, args.rules, crops=args.crops, threads=args.threads, others=others
+        args.engine,
+        args.rules,
+        crops=args.crops,
+        threads=args.threads,
+        turn=args.turn,
+        others=others,
     )
     found["missing"] |= why
     report = json.dumps({"bench": "rules", **found, **facts()})

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from edge_inspector.importer import load
+from edge_inspector.models.backbones import torchvision_models
 from edge_inspector.records import Pixels
 
 SIDE = 256
@@ -118,7 +119,7 @@ def _classifier(name: str) -> Callable[[Pixels], nn.Module]:
         torch.manual_seed(SEED)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _still(load(f"torchvision.models:{name}")(weights=None))
+            return _still(getattr(torchvision_models(), name)(weights=None))
 
     return build
 
@@ -152,6 +153,7 @@ def _still(model: Any) -> nn.Module:
 @contextmanager
 def _untrained() -> Iterator[None]:
     """Random weights where a model would fetch ImageNet's, the same ones each time."""
+    torchvision_models()  # before timm, which asks for operators that a wheel may lack
     timm: Any = importlib.import_module("timm")
     create = timm.create_model
     timm.create_model = lambda *args, **kwargs: create(*args, **{**kwargs, "pretrained": False})

@@ -41,6 +41,16 @@ def test_every_scorer_sees_every_crop_and_goes_first_equally_often():
     assert {turns[::2].count(name) for name in "ab"} == {(WARM_UP + 40) // 2}
 
 
+@pytest.mark.parametrize("turn", [7, 100])
+def test_longer_turns_show_the_same_crops(turn):
+    turns: list[str] = []
+    units = [(np.full((4, 4), number, np.uint8), str(number)) for number in range(WARM_UP + 40)]
+    rows, labels = in_turn({name: Brightness(name, turns) for name in "ab"}, units, turn)
+    assert rows["a"].scores == rows["b"].scores == [float(label) for label in labels]
+    assert labels == [str(number) for number in range(WARM_UP, WARM_UP + 40)]
+    assert turns[: min(turn, WARM_UP + 40)] == ["b"] * min(turn, WARM_UP + 40)
+
+
 def test_recalls_are_taken_where_two_of_400_good_crops_fail():
     scores = [*range(400), 397.5, 398.5, 300, 300]
     labels = ["good"] * 400 + ["missing", "missing", "stain", "stain"]
