@@ -13,6 +13,7 @@ from edge_inspector import parity
 from edge_inspector.backends import open_first, precision_of
 from edge_inspector.bundle import MANIFEST, Engine, open_engine
 from edge_inspector.choice import Runtimes, candidates, open_runner
+from edge_inspector.cli.engine_build import add_build, run_build
 from edge_inspector.errors import BackendMissing, DataError, EngineRefused, Misuse
 from edge_inspector.manifest import load_manifest
 from edge_inspector.records import Pixels
@@ -39,6 +40,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         )
     agree.add_argument("--data", type=Path, help="CSV or folder of images to compare on")
     agree.add_argument("--crops", type=int, default=200, help="how many crops; default 200")
+    add_build(actions.add_parser("build", help="TensorRT plans for this box, kept for the line"))
     for action in (listing, show, verify, agree):
         action.add_argument("--json", action="store_true", help="print one object")
 
@@ -150,4 +152,4 @@ def _crops(engine: Engine, data: Path | None, count: int) -> Pixels:
     return np.stack(found)
 
 
-_ACTIONS = {"list": _list, "show": _show, "verify": _verify, "parity": _parity}
+_ACTIONS = {"list": _list, "show": _show, "verify": _verify, "parity": _parity, "build": run_build}
