@@ -51,7 +51,7 @@ class StandIn:
 
 def _run(engine: Path, cache: Path, backend: StandIn, **options: Any) -> dict[str, Any]:
     short = {"frames": 20, "rate_hz": 5.0, "seconds": 0.6, **options}
-    return bench_gpu.run(engine, backend, cache=cache, **short)  # type: ignore[arg-type]
+    return bench_gpu.run(engine, backend, cache=cache, **short)
 
 
 @pytest.fixture
