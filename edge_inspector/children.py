@@ -11,6 +11,8 @@ from edge_inspector.channel import Channel, Message, Stop
 
 FIRST_BACKOFF_S = 0.05
 LONGEST_BACKOFF_S = 2.0
+BURST = 16
+"""Messages read at once."""
 SETTLED_NS = 5_000_000_000
 """A child that lived this long starts again without a pause."""
 
@@ -101,18 +103,20 @@ class Child:
         self._close_channel()
 
     def _read(self) -> None:
-        """One message for each time that the loop finds the line readable."""
-        assert self._channel is not None
-        try:
-            message = self._channel.receive()
-        except BlockingIOError:
-            return
-        if message is None:
-            self._close_channel()
-            self._spawn(self._lost())
-        else:
-            self.heard_ns = clock.now_ns()
-            self._on_message(self, message)
+        """What waits, a bounded number of messages, so that no child keeps core from the others."""
+        self.heard_ns = clock.now_ns()
+        for _ in range(BURST):
+            if self._channel is None:
+                return
+            try:
+                message = self._channel.receive()
+            except BlockingIOError:
+                return
+            if message is None:
+                self._close_channel()
+                self._spawn(self._lost())
+            else:
+                self._on_message(self, message)
 
     async def _lost(self) -> None:
         process, self._process = self._process, None

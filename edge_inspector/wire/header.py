@@ -22,7 +22,7 @@ _LAYOUT = struct.Struct("<4sBBBBII16sQQQQIHHHBBHHQI")
 _CRC = struct.Struct("<I")
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """
     One header. VERDICT and SETTLED say other things at some places; they have names of their own.
 
@@ -99,12 +99,7 @@ def pack(header: Header) -> bytes:
     """The 96 bytes; raises `WireError` for a value that its field cannot hold."""
     h = header
     try:
-        body = _LAYOUT.pack(
-            *(MAGIC, MAJOR, MINOR, h.type, h.flags, h.meta_len, h.payload_len, h.epoch),
-            *(h.seq, h.trigger_id, h.t_mono_ns, h.t_utc_ns, h.budget_us),
-            *(h.width, h.height, h.stride_16, h.pixel_format, h.codec, h.camera, h.recipe),
-            *(h.digest, h.offset),
-        )
+        body = _LAYOUT.pack(MAGIC, MAJOR, MINOR, *msgspec.structs.astuple(h))
     except struct.error as error:
         raise WireError(f"header cannot be written: {error}") from None
     return body + _CRC.pack(zlib.crc32(body))
@@ -122,7 +117,7 @@ def unpack(raw: bytes | memoryview) -> Header:
         raise Refusal(Why.BAD_HEADER, f"header CRC {told:08x}; its bytes give {found:08x}")
     if major != MAJOR:
         raise Refusal(Why.VERSION, f"protocol version {major}; this side speaks {VERSIONS}")
-    header = Header(**dict(zip(Header.__struct_fields__, fields, strict=True)))
+    header = Header(*fields)  # in the order of the bytes: by name it takes 10 us
     if header.type not in _TYPES:
         raise Refusal(Why.BAD_HEADER, f"message type 0x{header.type:02x} is unknown")
     return header
