@@ -113,6 +113,8 @@ def precision_of(network: Any) -> str:
 
 def _shape(network: Any) -> tuple[int, int, int]:
     """Height, width, channels; raises `EngineRefused` for what no profile can be made for."""
+    if not network.num_inputs:
+        raise EngineRefused(f"the graph has no input; {_REMEDY}")
     given = network.get_input(0)
     sides = [side if side >= 0 else "any" for side in given.shape]
     shape = check_input(sides, given.dtype.name.lower(), network.num_inputs)

@@ -208,6 +208,7 @@ def test_the_graphs_own_precision_is_the_plans(trt) -> None:
             b"garbage",
             r"tensorrt_rtx cannot run this graph: .*Failed to parse the ONNX model\.; export it again",
         ),
+        (b"", r"the graph has no input; export it again"),
         (convolution(operator="Levitate"), r"cannot run this graph: node showing \(Levitate\): "),
         (convolution(("n", "h", "w", 1)), r"the first is uint8 \('any', 'any', 'any', 1\).*n free"),
         (convolution((8, 16, 16, 1)), r"takes batches of 8 crops alone; export it again with n fr"),
