@@ -10,8 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_inspector.bundle import seal
-from edge_inspector.manifest import Challenge, Input, Manifest, Statistics, Strange, Tail, Unknown
+from edge_inspector.bundle import Engine, open_engine, seal
+from edge_inspector.manifest import (
+    Challenge,
+    Input,
+    Manifest,
+    Quantised,
+    Statistics,
+    Strange,
+    Tail,
+    Unknown,
+)
 
 
 class MakeEngine(Protocol):
@@ -96,6 +105,31 @@ def write_engine(folder: Path, *, side: int = 32, channels: int = 1, level: floa
         files={},
     )
     seal(folder, draft)
+    return folder
+
+
+def eight_bits(engine: Engine, off: float = 0.0) -> Quantised:
+    """What a manifest says of a graph in eight bits that scores as the reference does, and `off`."""
+    known = engine.manifest.challenge
+    return Quantised(
+        quantiser="by hand",
+        calibration_crops=8,
+        validation_crops=20,
+        defects="known",
+        recall_float32=0.9,
+        recall_int8=0.9,
+        good_score=known.good_score + off,
+        bad_score=known.bad_score + off,
+        tolerance=known.tolerance,
+    )
+
+
+def write_eight_bits(folder: Path) -> Path:
+    """The sealed engine of the folder with its own graph as the one in eight bits."""
+    engine = open_engine(folder)
+    (folder / "model.int8.onnx").write_bytes(engine.model)
+    (folder / "manifest.toml").unlink()
+    seal(folder, engine.manifest.model_copy(update={"int8": eight_bits(engine)}))
     return folder
 
 

@@ -13,7 +13,7 @@ import pytest
 from edge_inspector.bundle import Engine, open_engine
 from edge_inspector.choice import Runtimes, candidates, in_turn, open_runner
 from edge_inspector.errors import EngineRefused, Misuse
-from edge_inspector.manifest import Quantised
+from tests.conftest import eight_bits
 
 AUTO = ("auto",)
 
@@ -47,20 +47,8 @@ def _heavier(model: bytes) -> bytes:
 
 def _two(engine: Engine, int8: bytes, float32: bytes | None = None, off: float = 0.0) -> Engine:
     """The engine with a graph in eight bits, whose scores are said to be `off` by so much."""
-    known = engine.manifest.challenge
-    said = Quantised(
-        quantiser="by hand",
-        calibration_crops=8,
-        validation_crops=20,
-        defects="known",
-        recall_float32=0.9,
-        recall_int8=0.9,
-        good_score=known.good_score + off,
-        bad_score=known.bad_score + off,
-        tolerance=known.tolerance,
-    )
     models = {"float32": float32 or engine.model, "int8": int8}
-    manifest = engine.manifest.model_copy(update={"int8": said})
+    manifest = engine.manifest.model_copy(update={"int8": eight_bits(engine, off)})
     return dataclasses.replace(engine, manifest=manifest, models=models)
 
 
