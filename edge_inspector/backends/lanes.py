@@ -243,9 +243,9 @@ class Lanes:
         when = getattr(self._trt, "DynamicShapesKernelSpecializationStrategy", None)
         if when is None:
             return self._engine.create_execution_context()
-        config = self._engine.create_runtime_config()
-        config.dynamic_shapes_kernel_specialization_strategy = when.EAGER
-        return self._engine.create_execution_context(config)
+        runtime_config = self._engine.create_runtime_config()
+        runtime_config.dynamic_shapes_kernel_specialization_strategy = when.EAGER
+        return self._engine.create_execution_context(runtime_config)
 
     def _warm(self, lane: Lane) -> None:
         """One plain run, since the first one allocates; then the graph, where one can be had."""

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_inspector import clock
+from edge_inspector import clock, parity
 from edge_inspector.backends import REFERENCE, driver, open_first
 from edge_inspector.backends.tensorrt import TensorRt, TensorRtRtx, TensorRtSession
-from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.bundle import open_engine
 from edge_inspector.choice import in_turn
 from edge_inspector.errors import EngineRefused
 from edge_inspector.records import Pixels
@@ -32,8 +32,6 @@ WARM_UP = 200
 NEVER_S = 3600.0
 PARITY_CROPS = 256
 CONTEXTS = (1, 2, 4)
-NOISE = 3.0
-"""Grey levels, one sigma: a frame's own noise, so that no two crops are alike."""
 CLOCKS = "name,driver_version,pstate,clocks.sm,clocks.mem,temperature.gpu,power.draw"
 
 
@@ -61,7 +59,7 @@ def run(
         finally:
             session.close()
 
-    crops = noisy(engine, PARITY_CROPS)
+    crops = parity.noisy(engine, PARITY_CROPS)
     with opened() as session:
         figures: dict[str, Any] = {
             "facts": session.facts(),
@@ -79,14 +77,6 @@ def run(
     figures["contexts"] = _contexts(opened, crops, min(seconds, 5.0))
     about = {"engine": engine.title, "precision": precision, "frames": frames, "rate_hz": rate_hz}
     return {**about, **figures, "clocks": clocks()}
-
-
-def noisy(engine: Engine, count: int) -> Pixels:
-    """Challenge crops by turns, each with noise of its own."""
-    rng = np.random.default_rng(11)
-    plain = np.stack([(engine.good, engine.bad)[number % 2] for number in range(count)])
-    noise = rng.normal(0, NOISE, plain.shape)
-    return (plain + noise).round().clip(0, 255).astype(np.uint8)
 
 
 def clocks() -> dict[str, str] | None:

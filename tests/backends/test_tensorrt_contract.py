@@ -7,21 +7,31 @@ one. They show nothing about a GPU or about TensorRT's results: tests/gpu does, 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from edge_inspector.backends import driver, tensorrt
+from edge_inspector.backends import driver, plans, tensorrt
+from edge_inspector.backends.builder import BuildOptions
 from edge_inspector.backends.cuda import Graphs
 from edge_inspector.backends.lanes import Lanes, Undeserializable, sizes
 from edge_inspector.backends.plans import Plan
 from edge_inspector.backends.tensorrt import TensorRtSession, open_plan
-from edge_inspector.errors import Breakage, EdgeInspectorError, EngineRefused, Uninspectable
+from edge_inspector.bundle import open_engine
+from edge_inspector.errors import (
+    BackendMissing,
+    Breakage,
+    EdgeInspectorError,
+    EngineRefused,
+    Uninspectable,
+)
 from tests.backends import fake_gpu
 from tests.backends.fake_gpu import FIRST_HANDLE, RELEASES, WORDS, Tensors, World
 
@@ -48,13 +58,14 @@ def open_session(world: World) -> Iterator[Open]:
         mapped: bool = False,
         keep_warm_s: float = NEVER_S,
         trt: ModuleType | None = None,
+        plan: Plan | None = None,
     ) -> TensorRtSession:
         module = trt or fake_gpu.tensorrt(world, release, tensors)
         pycuda, calls = fake_gpu.pycuda(world), Graphs(fake_gpu.libcuda(world))
-        plan = _plan()
+        opened_plan = plan or _plan()
         session = TensorRtSession(
-            plan,
-            lambda: Lanes(module, pycuda, plan, calls if graphs else None, mapped=mapped),
+            opened_plan,
+            lambda: Lanes(module, pycuda, opened_plan, calls if graphs else None, mapped=mapped),
             keep_warm_s,
         )
         opened.append(session)
@@ -386,6 +397,22 @@ def test_rtx_compiles_its_kernels_before_they_are_captured(
     _assert_answers(session.run(crops), crops)
     assert ("cuGraphLaunch" in world.calls) == capturable
     assert set(session.facts()["plain"]) == (set() if capturable else set(sizes(MOST)))
+
+
+def test_a_real_plan_without_a_driver_is_refused_in_tensorrts_own_words(
+    world: World, open_session: Open, tmp_path: Path, make_engine: Callable[..., Path]
+) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    with contextlib.suppress(BackendMissing):
+        driver.probe()
+        pytest.skip("there is a GPU here: see tests/gpu")
+    model = open_engine(make_engine(tmp_path / "engine")).model
+    box = driver.Device("none", (8, 9), 1, (13, 0), "", False, "")
+    options = BuildOptions(max_batch=2)
+    plan = plans.obtain(trt, model, None, box, options, lambda event, **_: None)
+    with pytest.raises(Undeserializable, match=r"deserialize_cuda_engine gave None: .*(?i:cuda)"):
+        open_session(trt=trt, plan=plan)
+    _assert_nothing_is_held(world)
 
 
 def test_rtx_has_the_names_that_only_it_has() -> None:

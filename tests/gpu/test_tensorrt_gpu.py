@@ -16,7 +16,6 @@ from edge_inspector import parity
 from edge_inspector.backends import open_first
 from edge_inspector.backends.tensorrt import TensorRt
 from edge_inspector.bundle import open_engine
-from edge_inspector.studies.bench_gpu import noisy
 from tests.gpu.conftest import MOST, Opener
 
 SHIPPED = Path(__file__).parents[2] / "engines"
@@ -59,7 +58,7 @@ def test_shipped_engines_score_their_challenge_as_in_training(
     for precision, model in engine.models.items():
         session = backend(tmp_path).open(model, threads=1)
         parity.challenge(session, engine, precision)
-        assert np.isfinite(session.run(noisy(engine, 256))["score"]).all()
+        assert np.isfinite(session.run(parity.noisy(engine, 256))["score"]).all()
         session.close()
 
 
