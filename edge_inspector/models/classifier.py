@@ -46,7 +46,9 @@ class Prepare(nn.Module):
         size: tuple[int, int] | None,
     ) -> None:
         super().__init__()
-        mean, deviation = (torch.tensor(level).reshape(1, -1, 1, 1) for level in levels)
+        # Crops have blue first; turned last, planes are turned in the engine's first weights.
+        step = -1 if channels == 3 else 1
+        mean, deviation = (torch.tensor(level[::step]).reshape(1, -1, 1, 1) for level in levels)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
         self.channels = channels
@@ -55,9 +57,9 @@ class Prepare(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """uint8 (n, h, w, c), grey or BGR, to float32 (n, planes, h', w'), planes as RGB."""
         x = crops.to(torch.float32).permute(0, 3, 1, 2)
+        x = (x - self.mean) / self.deviation
         if self.channels == 3:
             x = x.flip(1)
-        x = (x - self.mean) / self.deviation
         if self.size is not None:
             x = functional.interpolate(x, size=self.size, mode="bilinear")
         return x

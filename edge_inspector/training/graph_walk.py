@@ -52,6 +52,12 @@ class Graph:
         found = self.constants.get(name)
         return None if found is None else numpy_helper.to_array(found)
 
+    def add(self, name: str, value: NDArray[Any]) -> str:
+        """Add a constant; its name."""
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        self.proto.graph.initializer.append(self.constants[name])
+        return name
+
     def flows(self, node: NodeProto) -> list[str]:
         """The inputs of a node that depend on the crop."""
         return [name for name in node.input if name and name not in self.constants]

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from edge_inspector.errors import EngineRefused
+from edge_inspector.training.folding import cast_first, drop_idle, fold_planes, fold_scales
 from edge_inspector.training.graph_walk import Graph, attribute
 from edge_inspector.training.twin_kernels import CUBIC, block_kernel, cubic_kernel, reach_of
 
-LAYOUT = ("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten")
-"""Operators that only say anew where values lie."""
 ONE_BY_ONE = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSwish", "Elu", "Softplus")
 """Operators that treat every value alike, wherever it lies."""
 
@@ -36,78 +35,6 @@ def twin(model: bytes, rewrites: Sequence[Rewrite] | None = None) -> bytes:
         rewrite(graph)
         graph.indexed()
     return _written(graph)
-
-
-def cast_first(graph: Graph) -> None:
-    """Cast bytes before they are reshaped or transposed: TensorRT takes bytes into a Cast only."""
-    for name in graph.inputs:
-        path = _layout_to_cast(graph, name)
-        if not path:
-            continue
-        *moves, cast = path
-        last = cast.output[0]
-        cast.input[0], moves[0].input[0] = name, f"{name}_cast"
-        cast.output[0] = f"{name}_cast"
-        moves[-1].output[0] = last
-        graph.nodes.remove(cast)
-        graph.nodes.insert(graph.nodes.index(moves[0]), cast)
-        graph.shapes[f"{name}_cast"] = graph.shapes[name]
-        for move in moves:
-            graph.types[move.output[0]] = graph.types[last]
-
-
-def _layout_to_cast(graph: Graph, name: str) -> list[NodeProto]:
-    """The nodes from an input to its Cast where only layout lies between, and something does."""
-    path: list[NodeProto] = []
-    while len(graph.takers[name]) == 1:
-        path.append(graph.takers[name][0])
-        if path[-1].op_type == "Cast":
-            return path if len(path) > 1 else []
-        if path[-1].op_type not in LAYOUT or path[-1].output[0] in graph.outputs:
-            return []
-        name = path[-1].output[0]
-    return []
-
-
-def fold_scales(graph: Graph) -> None:
-    """Multiply the weights of convolutions by a constant factor of their input, once."""
-    for node in reversed(list(graph.nodes)):
-        if node.op_type not in ("Mul", "Div"):
-            continue
-        flowing = graph.flows(node)
-        takers = graph.takers[node.output[0]]
-        factor = _factor(graph, node)
-        if factor is None or not takers or node.output[0] in graph.outputs:
-            continue
-        if all(_weighs(graph, taker, node.output[0], factor) for taker in takers):
-            for taker in takers:
-                weights = graph.value(taker.input[1])
-                assert weights is not None
-                scaled = (weights * factor).astype(weights.dtype)
-                taker.input[0] = flowing[0]
-                taker.input[1] = _constant(graph, f"{taker.name}_scaled", scaled)
-            graph.nodes.remove(node)
-            graph.indexed()
-
-
-def _factor(graph: Graph, node: NodeProto) -> NDArray[Any] | None:
-    """What a product or quotient multiplies by, as (1,) or (planes, 1, 1); None for any other."""
-    constants = [value for name in node.input if (value := graph.value(name)) is not None]
-    divides_constant = node.op_type == "Div" and node.input[0] in graph.constants
-    if len(constants) != 1 or divides_constant:
-        return None
-    factor = constants[0] if node.op_type == "Mul" else 1 / constants[0]
-    if factor.size == 1:
-        return factor.reshape(1)
-    planes = factor.shape[-3] if factor.ndim >= 3 else 0
-    return factor.reshape(planes, 1, 1) if factor.size == planes else None
-
-
-def _weighs(graph: Graph, node: NodeProto, name: str, factor: NDArray[Any]) -> bool:
-    """Whether a node is a convolution whose constant weights can take the factor of its input."""
-    plain = factor.size == 1 or attribute(node, "group", 1) == 1
-    constant = len(node.input) > 1 and node.input[1] in graph.constants
-    return node.op_type == "Conv" and node.input[0] == name and constant and plain
 
 
 def without_transposed(graph: Graph) -> None:
@@ -177,7 +104,7 @@ def _unresized(graph: Graph, node: NodeProto) -> list[NodeProto]:
     if times < 2 or grown != (*size[:2], times * size[2], times * size[3]) or 1 in size[2:]:
         return [node]
     kernel = cubic_kernel(times, size[1]).astype(graph.types[node.input[0]])
-    edge = _constant(graph, f"{node.name}_edge", np.array([0, 0, 2, 2, 0, 0, 2, 2]))
+    edge = graph.add(f"{node.name}_edge", np.array([0, 0, 2, 2, 0, 0, 2, 2]))
     wider = f"{node.output[0]}_wider"
     pad = helper.make_node("Pad", [node.input[0], edge], [wider], f"{node.name}_pad", mode="edge")
     return [pad, *_shuffled(graph, node, wider, [kernel], times, group=size[1])]
@@ -203,7 +130,7 @@ def _shuffled(
     blocks = f"{node.output[0]}_blocks" if block > 1 else node.output[0]
     given = [source]
     for name, value in zip(("kernel", "bias"), values, strict=False):
-        given.append(_constant(graph, f"{node.name}_{name}", value))
+        given.append(graph.add(f"{node.name}_{name}", value))
     convolution = helper.make_node("Conv", given, [blocks], f"{node.name}_blocks", **attributes)
     if block == 1:
         return [convolution]
@@ -237,13 +164,6 @@ def _alone(graph: Graph, node: NodeProto) -> bool:
     return len(graph.takers[name]) == 1 and name not in graph.outputs
 
 
-def _constant(graph: Graph, name: str, value: NDArray[Any]) -> str:
-    """Add a constant; its name."""
-    graph.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-    graph.proto.graph.initializer.append(graph.constants[name])
-    return name
-
-
 def _written(graph: Graph) -> bytes:
     """The model with its nodes as they are now, without what none of them takes."""
     proto = onnx.ModelProto()
@@ -259,6 +179,6 @@ def _written(graph: Graph) -> bytes:
     return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
-EXPORTED: tuple[Rewrite, ...] = (cast_first, fold_scales)
+EXPORTED: tuple[Rewrite, ...] = (cast_first, drop_idle, fold_scales, fold_planes)
 """What every export gets."""
 EVERY: tuple[Rewrite, ...] = (*EXPORTED, without_transposed, without_bicubic)

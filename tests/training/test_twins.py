@@ -206,6 +206,43 @@ def test_a_scale_of_places_is_no_scale_of_weights():
     assert "Mul" in kinds(twins.twin(model, twins.EXPORTED))
 
 
+def test_planes_that_are_copies_or_turned_go_into_the_weights():
+    copies = [
+        ("Cast", ["crops"], ["a"], {"to": FLOAT}),
+        ("Expand", ["a", "wider"], ["x"], {}),
+    ]
+    turned = [
+        ("Cast", ["crops"], ["a"], {"to": FLOAT}),
+        ("Slice", ["a", "from", "to", "axis", "step"], ["x"], {}),
+    ]
+    ends = {"from": -1, "to": np.iinfo(np.int64).min, "axis": 1, "step": -1}
+    constants = {name: np.array([value]) for name, value in ends.items()}
+    constants["wider"] = np.array([1, 3, 1, 1])
+    for nodes, planes in ((copies, 1), (turned, 3)):
+        model = front(*nodes, constants=constants, shape=(planes, 16, 16))
+        twin = twins.twin(model, twins.EXPORTED)
+        assert kinds(twin) == ["Cast", "Conv", "ReduceMean"]
+        x = np.random.default_rng(0).integers(0, 256, (2, planes, 16, 16)).astype(np.uint8)
+        np.testing.assert_allclose(answers(twin, x)[0], answers(model, x)[0], rtol=1e-4)
+
+
+def test_what_does_nothing_goes():
+    nodes = [
+        ("Cast", ["crops"], ["a"], {"to": FLOAT}),
+        ("Sub", ["a", "zero"], ["b"], {}),
+        ("ReduceMean", ["b", "planes"], ["c"], {}),
+        ("Mul", ["c", "one"], ["d"], {}),
+        ("Sub", ["zero", "d"], ["e"], {}),
+        ("Mul", ["e", "one"], ["score"], {}),
+    ]
+    constants = {"zero": np.float32(0), "one": np.float32(1), "planes": np.array([1])}
+    model = graph(nodes, shape=(1, 4, 4), constants=constants)
+    twin = twins.twin(model, twins.EXPORTED)
+    assert kinds(twin) == ["Cast", "Sub", "Mul"]
+    x = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    np.testing.assert_array_equal(answers(twin, x)[0], answers(model, x)[0])
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x08\x0a", b"no model at all"])
 def test_what_is_no_model_is_refused(raw):
     with pytest.raises(EngineRefused, match=r"model\.onnx"):
