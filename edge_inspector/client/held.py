@@ -166,12 +166,12 @@ def message(held: Held, terms: Welcome, now_ns: int) -> Sending:
         recipe = terms.recipes.index(held.recipe) + 1 if known else UNKNOWN_RECIPE
     size = len(held.pixels or b"")
     payload = chunk(held, terms)
-    flags = Flag.TOMBSTONE if held.pixels is None else Flag(0)
+    flags = int(Flag.TOMBSTONE) if held.pixels is None else 0
     if held.offset + len(payload) == size:
-        flags |= Flag.LAST
+        flags |= int(Flag.LAST)
     return Sending(
         held,
-        msgspec.structs.replace(held.header, flags=int(flags), recipe=recipe, offset=held.offset),
+        msgspec.structs.replace(held.header, flags=flags, recipe=recipe, offset=held.offset),
         FrameFacts(
             unit_id=held.unit_id,
             total_len=size if len(payload) < size else None,

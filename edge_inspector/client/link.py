@@ -15,6 +15,8 @@ _HWM = 256
 _MAX_REPLY = 64 * 1024
 _BURST = 256
 _LINGER_MS = 200
+_LARGE = 512 * 1024
+"""From here on copying a frame takes longer than handing its memory over, with a thread for that."""
 
 
 class Link:
@@ -24,6 +26,7 @@ class Link:
         self.endpoint = endpoint
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._bell, self._ear = socket.socketpair()
+        self._rung = False
         self._bell.setblocking(False)
         self._ear.setblocking(False)
         self._poller = zmq.Poller()
@@ -42,8 +45,9 @@ class Link:
 
     def send(self, parts: Sequence[Part]) -> bool:
         """False where nobody is connected or the pipe is full."""
+        copied = memoryview(parts[-1]).nbytes < _LARGE
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=copied)
         except zmq.Again:
             return False
         return True
@@ -61,9 +65,13 @@ class Link:
         self._poller.modify(self._socket, zmq.POLLIN | (zmq.POLLOUT if writable else 0))
         if (self._ear.fileno(), zmq.POLLIN) in self._poller.poll(timeout_ms):
             self._ear.recv(4096)
+            self._rung = False
 
     def wake(self) -> None:
-        """End a `poll` of the other thread."""
+        """End a `poll` of the other thread; harmless, and cheap, where it is being ended already."""
+        if self._rung:
+            return
+        self._rung = True
         try:
             self._bell.send(b"\0")
         except BlockingIOError:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 import zmq
 from numpy.typing import NDArray
@@ -37,8 +38,7 @@ class Surroundings:
     """Latency budget of the active recipe."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """
     One frame, or the `fault` that came instead of it.
 
@@ -61,8 +61,7 @@ class Arrival:
     incumbent: Baseline | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(msgspec.Struct, frozen=True, gc=False):
     """A frame of the ASSURED tier: who offers it, when its time began, what its pixels must be."""
 
     source: str

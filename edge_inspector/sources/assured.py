@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import struct
 import threading
-from dataclasses import replace
+from collections import deque
+from contextlib import suppress
 
 import msgspec
 import zmq
@@ -30,8 +31,7 @@ from edge_inspector.wire.header import Header
 _BURST = 64
 _WAKE_MS = 20
 _FRAME = struct.Struct("<16sQQ")
-_PULSE = msgspec.msgpack.Decoder(Pulse)
-_ANSWER = msgspec.msgpack.Decoder(Answer)
+_MAX_SAID = 8192
 
 
 class AssuredSource:
@@ -56,64 +56,70 @@ class AssuredSource:
         sockets.bind(self._socket, source.endpoint)
         sockets.open_to_group(source.endpoint)
         self._peers = Peers(self._socket, source, around, self._reader.recipes)
+        self._said: deque[tuple[str, bytes, Answer | Pulse]] = deque()
+        """What core said and this source's thread has not heard, of whom and of which frame."""
+        self._rung = False
         inbox = f"inproc://assured-{source.name}"
-        self._inbox = sockets.open_socket(around.context, zmq.PULL, hwm=8192)
-        self._inbox.bind(inbox)
-        self._core = sockets.open_socket(around.context, zmq.PUSH, hwm=8192)
-        self._core.connect(inbox)
+        self._ear = sockets.open_socket(around.context, zmq.PULL, hwm=1000)
+        self._ear.bind(inbox)
+        self._bell = sockets.open_socket(around.context, zmq.PUSH, hwm=1000)
+        self._bell.connect(inbox)
 
     # on the thread that made the source
 
     def stop(self) -> None:
         """Make `run` return."""
         self._stopping.set()
-        self._core.close(linger=0)
+        self._bell.close(linger=0)
 
     def pulse(self, pulse: Pulse) -> None:
         """Core lives; its peers hear of it."""
-        self._pass_on(b"", msgspec.msgpack.encode(pulse))
+        self._pass_on("", b"", pulse)
 
-    def _answer(self, name: str, frame: bytes, answer: Answer) -> None:
-        self._pass_on(name.encode(), frame, msgspec.msgpack.encode(answer))
-
-    def _pass_on(self, *parts: bytes) -> None:
-        try:
-            self._core.send_multipart(parts, zmq.NOBLOCK)
-        except zmq.Again:  # the source's timer asks again
+    def _pass_on(self, name: str, frame: bytes, said: Answer | Pulse) -> None:
+        if len(self._said) >= _MAX_SAID:  # the source's timer asks again
             self._around.count(self._name, "unanswered")
+            return
+        self._said.append((name, frame, said))
+        if not self._rung:
+            self._rung = True
+            with suppress(zmq.Again):  # it rings already
+                self._bell.send(b"", zmq.NOBLOCK)
 
     # on the thread of this source
 
     def run(self, offer: Offer) -> None:
         """Receive until `stop` is called."""
         poller = zmq.Poller()
-        for socket in (self._socket, self._inbox):
+        for socket in (self._socket, self._ear):
             poller.register(socket, zmq.POLLIN)
         try:
             while not self._stopping.is_set():
                 ready = dict(poller.poll(_WAKE_MS))
                 if self._socket in ready:
                     self._receive(offer)
-                if self._inbox in ready:
+                if self._ear in ready:
                     self._hear_core()
                 self._look_after(offer, clock.now_ns())
             self._peers.bye()
         finally:
             self._socket.close(linger=100)
-            self._inbox.close(linger=0)
+            self._ear.close(linger=0)
 
     def _hear_core(self) -> None:
-        for _ in range(_BURST):
-            try:
-                name, *words = self._inbox.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            if not name:
-                self._peers.beat(_PULSE.decode(words[0]))
+        """All that was said before the bell was heard; what is said later rings it again."""
+        with suppress(zmq.Again):
+            while True:
+                self._ear.recv(zmq.NOBLOCK)
+        self._rung = False
+        for _ in range(len(self._said)):
+            name, frame, said = self._said.popleft()
+            if isinstance(said, Pulse):
+                self._peers.beat(said)
                 continue
-            epoch, seq, trigger_id = _FRAME.unpack(words[0])
+            epoch, seq, trigger_id = _FRAME.unpack(frame)
             about = Header(type=Type.ACCEPTED, epoch=epoch, seq=seq, trigger_id=trigger_id)
-            self._peers.answer(name.decode(), about, _ANSWER.decode(words[1]))
+            self._peers.answer(name, about, said)
 
     def _look_after(self, offer: Offer, now_ns: int) -> None:
         for link in (*self._peers.links, *self._peers.leaving):
@@ -184,5 +190,5 @@ class AssuredSource:
         identity = arrival.identity
         assert identity.seq is not None
         frame = _FRAME.pack(link.epoch, identity.seq, identity.trigger_id or 0)
-        reply = functools.partial(self._answer, link.hello.name, frame)
-        offer(replace(arrival, reply=reply))
+        reply = functools.partial(self._pass_on, link.hello.name, frame)
+        offer(msgspec.structs.replace(arrival, reply=reply))
