@@ -47,7 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     """Serve jobs until core closes the line."""
     arguments = process.begin("worker", argv, "slots")
     config = msgspec.json.decode(arguments.config, type=WorkerConfig)
-    process.limit_memory(config.memory_mib)
     cv2.setNumThreads(config.threads)
     line = Channel.from_fd(arguments.channel_fd)
     chosen: list[str] = []
@@ -65,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
                 )
             )
             inspector.warm_up()
+            # Not before: a CUDA context reserves address space of twice the GPU's memory.
+            process.limit_growth(config.memory_mib)
             goldens = Goldens(inspector)
             goldens.replay()
             archive = open_archive(config)
