@@ -19,8 +19,9 @@ from edge_inspector import clock, parity
 from edge_inspector.backends import REFERENCE, open_first, precision_of
 from edge_inspector.backends.driver import probe
 from edge_inspector.bundle import Engine
-from edge_inspector.errors import BackendMissing, EngineRefused, Misuse, Uninspectable
+from edge_inspector.errors import BackendMissing, Breakage, EngineRefused, Misuse, Uninspectable
 from edge_inspector.protocols import Session
+from edge_inspector.records import Pixels
 
 AUTO = "auto"
 RUNTIMES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
@@ -32,7 +33,7 @@ LONGEST_NS = 2_000_000_000
 """Of timing, as long as every runner had its least rounds."""
 SHOWN = 240
 """Characters of why a runner does not serve."""
-_UNFIT = (BackendMissing, EngineRefused, Uninspectable)
+_UNFIT = (Breakage, EngineRefused, Uninspectable)
 
 
 def silent(sentence: str) -> None:
@@ -115,6 +116,33 @@ def candidates(
     ]
 
 
+def open_all(
+    engine: Engine, names: Sequence[str], runtimes: Runtimes, batch: Pixels, stack: ExitStack
+) -> tuple[dict[str, Session], dict[str, Exception]]:
+    """
+    Every runner that opens, agrees with training and runs `batch`, and why others do not.
+
+    `stack` closes them. Raises `EngineRefused` where there is none, `BackendMissing` where none of
+    them is installed.
+    """
+    opened: dict[str, Session] = {}
+    refused: dict[str, Exception] = {}
+    for name in names:
+        try:
+            _, session = _challenged(engine, [name], runtimes)
+            stack.callback(session.close)
+            session.run(batch)
+            opened[name] = session
+        except _UNFIT as error:
+            refused[name] = error
+    if opened:
+        return opened, refused
+    told = "; ".join(f"{name}: {error}" for name, error in refused.items())
+    if all(isinstance(error, BackendMissing) for error in refused.values()):
+        raise BackendMissing(f"no runtime is installed that could run {engine.title}: {told}")
+    raise EngineRefused(f"no runtime of this box scores {engine.title} as training did: {told}")
+
+
 def in_turn(
     runs: Mapping[str, Callable[[], object]], rounds: int, longest_ns: int | None = None
 ) -> dict[str, list[float]]:
@@ -153,20 +181,9 @@ def _challenged(engine: Engine, names: Sequence[str], runtimes: Runtimes) -> tup
 def _measured(
     engine: Engine, names: Sequence[str], runtimes: Runtimes, key: dict[str, Any]
 ) -> tuple[Choice, Session]:
-    opened: dict[str, Session] = {}
-    refused: dict[str, Exception] = {}
     batch = parity.noisy(engine, key["crops"])
     with ExitStack() as stack:
-        for name in names:
-            try:
-                _, session = _challenged(engine, [name], runtimes)
-                stack.callback(session.close)
-                session.run(batch)
-                opened[name] = session
-            except _UNFIT as error:
-                refused[name] = error
-        if not opened:
-            raise _none(engine, refused)
+        opened, refused = open_all(engine, names, runtimes, batch, stack)
         runs = {name: partial(session.run, batch) for name, session in opened.items()}
         spent = in_turn(runs, ROUNDS, LONGEST_NS)
         times_ms = {name: round(statistics.median(spent[name]), 4) for name in spent}
@@ -176,13 +193,6 @@ def _measured(
         opened[name].close()
     told = {name: str(error).partition("\n")[0][:SHOWN] for name, error in refused.items()}
     return Choice(runner, times_ms, told, key), opened[runner]
-
-
-def _none(engine: Engine, refused: Mapping[str, Exception]) -> Exception:
-    told = "; ".join(f"{name}: {error}" for name, error in refused.items())
-    if all(isinstance(error, BackendMissing) for error in refused.values()):
-        return BackendMissing(f"no runtime is installed that could run {engine.title}: {told}")
-    return EngineRefused(f"no runtime of this box scores {engine.title} as training did: {told}")
 
 
 def _key(engine: Engine, names: Sequence[str], threads: int, crops: int) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any
 
 from edge_inspector import parity
 from edge_inspector.bundle import Engine, open_engine
-from edge_inspector.choice import Runtimes, candidates, in_turn, open_runner
+from edge_inspector.choice import Runtimes, candidates, in_turn, open_all
 from edge_inspector.engines import scorer_of, whole
-from edge_inspector.errors import BackendMissing, EngineRefused
 from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
 from edge_inspector.studies.tally import percentiles
@@ -32,9 +31,11 @@ def run(engine_dir: Path, *, crops: int = 500, threads: int = 1) -> dict[str, An
     far the answers are from those of the first, whose precision is the reference's.
     """
     engine = open_engine(engine_dir)
+    noisy = parity.noisy(engine, COMPARED)
     with ExitStack() as stack:
-        sessions, runners = _opened(engine, threads, stack)
-        noisy = parity.noisy(engine, COMPARED)
+        names = candidates(engine)
+        sessions, refused = open_all(engine, names, Runtimes(threads=threads), noisy[:BATCH], stack)
+        runners: dict[str, dict[str, Any]] = {n: {"missing": str(e)} for n, e in refused.items()}
         alone = {name: _alone(engine, session, noisy) for name, session in sessions.items()}
         batch = {name: partial(each.run, noisy[:BATCH]) for name, each in sessions.items()}
         alone_ms, batch_ms = in_turn(alone, crops), in_turn(batch, max(crops // BATCH, 1))
@@ -54,25 +55,6 @@ def run(engine_dir: Path, *, crops: int = 500, threads: int = 1) -> dict[str, An
         "fastest": _fastest(runners, "ms"),
         f"fastest_batch_{BATCH}": _fastest(runners, f"batch_{BATCH}_ms"),
     }
-
-
-def _opened(
-    engine: Engine, threads: int, stack: ExitStack
-) -> tuple[dict[str, Session], dict[str, dict[str, Any]]]:
-    """The sessions by runner, and what to say of those that do not open."""
-    sessions: dict[str, Session] = {}
-    missing: dict[str, dict[str, Any]] = {}
-    for name in candidates(engine):
-        try:
-            _, session = open_runner(engine, Runtimes((name,), threads))
-        except (BackendMissing, EngineRefused) as error:
-            missing[name] = {"missing": str(error)}
-            continue
-        stack.callback(session.close)
-        sessions[name] = session
-    if not sessions:
-        raise BackendMissing("; ".join(found["missing"] for found in missing.values()))
-    return sessions, missing
 
 
 def _alone(engine: Engine, session: Session, crops: Pixels) -> Callable[[], object]:

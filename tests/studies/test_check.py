@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_inspector.bundle import open_engine
 from edge_inspector.recipe import Calibration, Recipe, Region, Scale
 from edge_inspector.recipe_alignment import Template
 from edge_inspector.resources import Archive, Workers
@@ -19,7 +20,7 @@ from edge_inspector.settings import (
 )
 from edge_inspector.studies import check, check_engines
 from edge_inspector.studies.findings import Finding, Station
-from tests.conftest import write_class_engine
+from tests.conftest import write_class_engine, write_eight_bits
 
 ANYWHERE = "tcp://127.0.0.1:*"
 REGION = Region(name="a", rect=(0, 0, 64, 64), engine="tiny")
@@ -266,12 +267,27 @@ def test_an_engine_that_the_recipe_was_not_calibrated_with_fails(tmp_path, make_
 
 
 def test_another_backend_than_calibrated_is_warned_about(tmp_path, make_engine):
-    from edge_inspector.bundle import open_engine
-
     digest = open_engine(make_engine(tmp_path / "tiny" / "1")).digest
     other = calibration(engines={"tiny": digest}, backend="onnxruntime")
     _, mismatch, _ = check_engines.engines(station(tmp_path, calibration=other))
     assert mismatch.level == "WARN"
+
+
+def test_auto_may_take_another_runtime_of_the_same_precision(tmp_path, make_engine):
+    digest = open_engine(make_engine(tmp_path / "tiny" / "1")).digest
+    for known in ("openvino", "onnxruntime"):
+        made_in = calibration(engines={"tiny": digest}, backend=known)
+        asked = Workers(backends=("auto",))
+        found = check_engines.engines(station(tmp_path, calibration=made_in, workers=asked))
+        assert levels(found) == ["OK", "OK"]
+
+
+def test_another_precision_than_calibrated_fails(tmp_path, make_engine):
+    folder = write_eight_bits(make_engine(tmp_path / "tiny" / "1"))
+    known = calibration(engines={"tiny": open_engine(folder).digest}, backend="openvino:int8")
+    found = only(check_engines.engines(station(tmp_path, calibration=known)))
+    assert found.level == "FAIL"
+    assert "calibrated in int8, openvino runs it in float32" in found.detail
 
 
 def test_a_missing_alignment_picture_or_rules_file_fails(tmp_path):
