@@ -77,6 +77,15 @@ def crop_counts(recipe: Recipe) -> Counter[tuple[str, str]]:
     return counts
 
 
+def usual_runners(recipe: Recipe) -> tuple[str, ...]:
+    """The CPU's runtimes, in the precision that the recipe was calibrated in where it says one."""
+    usual = ("openvino", "onnxruntime")
+    precision = precision_of(recipe.calibration.backend)[1] if recipe.calibration else REFERENCE
+    if precision == REFERENCE:
+        return usual
+    return (*(f"{name}:{precision}" for name in usual), *usual)
+
+
 def open_session(
     recipe: Recipe, name: str, engine: Engine, runtimes: Runtimes, precision: str | None = None
 ) -> tuple[str, Session]:

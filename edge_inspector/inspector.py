@@ -21,7 +21,7 @@ from edge_inspector.align import Aligner, open_alignment
 from edge_inspector.choice import Runtimes, silent
 from edge_inspector.codes import CodeReader, named, open_codes, read_codes
 from edge_inspector.crops import cut, to_frame
-from edge_inspector.engines import open_engines
+from edge_inspector.engines import open_engines, usual_runners
 from edge_inspector.errors import Uninspectable
 from edge_inspector.groups import Group, group_regions
 from edge_inspector.importer import load
@@ -254,7 +254,7 @@ def _evidence(
 def open_inspector(
     recipe: Path | Recipe,
     *,
-    backends: Sequence[str] = ("openvino", "onnxruntime"),
+    backends: Sequence[str] | None = None,
     threads: int = 1,
     store: Path | None = None,
     tell: Callable[[str], None] = silent,
@@ -262,14 +262,14 @@ def open_inspector(
     """
     Open the recipe's engines, verified and challenged, and close them at the end.
 
+    `backends` are runners by preference, by default those of the precision it was calibrated in;
     `store` is the station's folder, where what was measured for `auto` is kept; `tell` hears of it.
-
     Raises `DocumentError`, `EngineRefused` or `BackendMissing`; nothing is opened by halves.
     """
-    runtimes = Runtimes(backends, threads, store, tell)
     with ExitStack() as stack:
         opened = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        yield _open(opened, runtimes, stack)
+        named = usual_runners(opened) if backends is None else backends
+        yield _open(opened, Runtimes(named, threads, store, tell), stack)
 
 
 def _open(recipe: Recipe, runtimes: Runtimes, stack: ExitStack) -> Inspector:

@@ -7,17 +7,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edge_inspector.backends import precision_of
 from edge_inspector.bundle import open_engine
 from edge_inspector.channel import Failed, Ready, WorkerConfig
 from edge_inspector.choice import Runtimes
 from edge_inspector.engines import crop_counts, open_engines
 from edge_inspector.errors import EngineRefused
+from edge_inspector.inspector import open_inspector
 from edge_inspector.recipe import Recipe, load_recipe
 from edge_inspector.slots import create
 from tests.conftest import write_eight_bits
 from tests.core_side import CoreSide
 from tests.integration.conftest import write_recipe
-
 
 CELLS = {"rows": 2, "columns": 2}
 
@@ -81,6 +82,12 @@ def test_thresholds_of_another_precision_are_refused(recipe, calibrated_in, back
 
 def test_an_engine_without_the_precision_is_judged_in_the_reference(recipe):
     assert opened(recipe("openvino:int8"), "openvino:int8", "openvino") == "openvino:int8"
+
+
+def test_without_a_wish_the_precision_of_the_calibration_serves(recipe):
+    for known in ("openvino", "onnxruntime:int8"):
+        with open_inspector(recipe(known)) as inspector:
+            assert precision_of(inspector.backend) == ("openvino", precision_of(known)[1])
 
 
 def test_crops_are_counted_by_engine_and_camera(recipe):
