@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 LINE := $(VENV)/line.stamp
 DEV := $(VENV)/dev.stamp
 
-.PHONY: demo test check bench results-anomaly results-classifiers engines lock
+.PHONY: demo test check bench performance results-anomaly results-classifiers engines lock
 .DELETE_ON_ERROR:
 
 demo: $(LINE)
@@ -28,6 +28,10 @@ check: $(DEV)
 # Short benches against bench/budgets.toml.
 bench: $(DEV)
 	$(BIN)/python bench/check_budgets.py
+
+# The page of speed, docs/performance.md, from what the benches kept; measures nothing.
+performance: $(DEV)
+	$(BIN)/python -m bench.performance_page bench/results/*.jsonl
 
 # Long: each trains every row that has no result yet, and writes its page, docs/results-….md.
 # ROWS='--only solder/CAE' for some, '--page' for the page alone.

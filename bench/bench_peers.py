@@ -27,11 +27,10 @@ from edge_inspector import clock
 from edge_inspector.backends import REFERENCE, open_first, precision_of
 from edge_inspector.bundle import open_engine
 from edge_inspector.cli.bench import ENGINE
-from edge_inspector.errors import BackendMissing, EngineRefused
 from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
 from edge_inspector.simulator.defects import GOOD
-from edge_inspector.studies.bench_rules import CPU, WARM_UP
+from edge_inspector.studies.bench_rules import CPU, WARM_UP, open_runners
 from edge_inspector.studies.bench_rules import unit as simulated
 from edge_inspector.studies.facts import facts
 from edge_inspector.studies.metrics import auroc
@@ -47,19 +46,11 @@ class Entry:
     """One network in every runtime that takes it."""
 
     kind: str
-    sessions: dict[str, Session] = field(default_factory=dict)
-    ms: dict[str, list[float]] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    sessions: Mapping[str, Session]
+    missing: Mapping[str, str]
     fitted: bool = True
     """Whether it learned from good crops."""
-
-    def open(self, runner: str, models: bytes | Mapping[str, bytes], threads: int) -> None:
-        """Open it in one more runtime, or say why not."""
-        try:
-            _, self.sessions[runner] = open_first((runner,), models, threads)
-        except (BackendMissing, EngineRefused) as error:
-            self.missing[runner] = str(error)[:200]
-        self.ms[runner] = []
+    ms: dict[str, list[float]] = field(default_factory=dict)
 
     def turn(self, crops: Sequence[Pixels]) -> None:
         """Time one crop after another in each runtime; the first warms the caches."""
@@ -68,11 +59,11 @@ class Entry:
                 started = clock.now_ns()
                 session.run(crop)
                 if number:
-                    self.ms[runner].append((clock.now_ns() - started) / 1e6)
+                    self.ms.setdefault(runner, []).append((clock.now_ns() - started) / 1e6)
 
     def summary(self) -> dict[str, Any]:
         """Times by runner."""
-        times = {runner: percentiles(spent) for runner, spent in self.ms.items() if spent}
+        times = {runner: percentiles(spent) for runner, spent in self.ms.items()}
         return {"kind": self.kind, "ms": times, "missing": self.missing}
 
 
@@ -82,10 +73,7 @@ def main(given: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     good = np.stack([_crop(2 * number + 1)[0] for number in range(args.train)])
     with ExitStack() as stack:
-        entries = ours(args.engine, args.threads) | peers(args.only, good, args)
-        for entry in entries.values():
-            for session in entry.sessions.values():
-                stack.callback(session.close)
+        entries = ours(args.engine, args.threads, stack) | peers(args.only, good, args, stack)
         measure(entries, args.rounds)
         areas = {name: _auroc(entry, args.units) for name, entry in entries.items() if args.units}
     rows = {name: entry.summary() for name, entry in entries.items()}
@@ -111,20 +99,18 @@ def main(given: list[str] | None = None) -> int:
     return 0
 
 
-def ours(folders: Sequence[Path], threads: int) -> dict[str, Entry]:
+def ours(folders: Sequence[Path], threads: int, stack: ExitStack) -> dict[str, Entry]:
     """Our engines in every precision that they hold."""
     entries = {}
     for folder in folders:
         engine = open_engine(folder)
-        entry = entries[engine.title] = Entry("ours")
-        for precision in engine.models:
-            for backend in CPU:
-                runner = backend if precision == REFERENCE else f"{backend}:{precision}"
-                entry.open(runner, engine.models, threads)
+        entries[engine.title] = Entry("ours", *open_runners(engine, CPU, threads, stack))
     return entries
 
 
-def peers(only: Sequence[str], good: Pixels, args: argparse.Namespace) -> dict[str, Entry]:
+def peers(
+    only: Sequence[str], good: Pixels, args: argparse.Namespace, stack: ExitStack
+) -> dict[str, Entry]:
     """The others; a graph that was kept is not made again."""
     args.keep.mkdir(parents=True, exist_ok=True)
     entries = {}
@@ -135,9 +121,11 @@ def peers(only: Sequence[str], good: Pixels, args: argparse.Namespace) -> dict[s
         if not path.is_file():
             path.write_bytes(to_onnx(peer, peer.build(good)))
         kind = "anomalib" if "score" in peer.outputs else "classifier"
-        entry = entries[name] = Entry(kind, fitted=peer.fitted)
+        sessions = {}
         for backend in CPU:
-            entry.open(backend, path.read_bytes(), args.threads)
+            _, sessions[backend] = open_first((backend,), path.read_bytes(), args.threads)
+            stack.callback(sessions[backend].close)
+        entries[name] = Entry(kind, sessions, {}, peer.fitted)
     return entries
 
 

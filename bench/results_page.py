@@ -10,6 +10,7 @@ from typing import Any
 from bench.results_columns import AT, COLUMNS, NONE, TEXTS
 from bench.results_goals import goals_table
 from bench.results_units import with_borrowed
+from bench.tables import markdown
 
 Result = dict[str, Any]
 
@@ -24,7 +25,7 @@ def write_page(spec: dict[str, Any], kept: Sequence[Result]) -> None:
     parts = [f"# {spec['title']}", spec["intro"].strip(), _machine(kept)]
     results = with_borrowed(spec, kept)
     head = ["goal", "data", "wanted", "found", ""]
-    parts += ["## Goals", _table(head, goals_table(spec, results), "---")]
+    parts += ["## Goals", markdown(head, goals_table(spec, results), "---")]
     parts.append(spec.get("tried", "").strip())
     for name, table in spec["table"].items():
         parts += [f"## {table['title']}", table["text"].strip()]
@@ -81,7 +82,7 @@ def _set(spec: dict[str, Any], table: str, data: str, results: Sequence[Result])
     return [
         f"### {of_data['title']}",
         of_data.get("text", ""),
-        _table(head, lines),
+        markdown(head, lines),
         _by_class(there, of_data["title"]),
     ]
 
@@ -113,7 +114,7 @@ def _by_class(there: dict[str, list[Result]], title: str) -> str:
         return ""
     tell = _of_named if named else _of_class
     lines = [[label, *(tell(fine, label) for fine in rows.values())] for label in labels]
-    table = _table(["class", *rows], lines)
+    table = markdown(["class", *rows], lines)
     note = (
         "precision / recall / F1" if named else "AUROC / recall at the threshold of 0.5 % overkill"
     )
@@ -172,8 +173,3 @@ def _ended(found: Sequence[Result]) -> str:
         if told:
             parts.append(f"{told['steps']} steps, {told['ended']}")
     return "; ".join(dict.fromkeys(parts)) or "nothing to train"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], align: str = "--:") -> str:
-    rule = ["---"] + [align] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))

@@ -30,14 +30,7 @@ BETAS = {0.01: 0.743, 0.1: 0.776, 1.0: 0.796, 3.0: 0.809, 10.0: 0.735}
 
 def write_plots(spec: dict[str, Any], results: Sequence[Result]) -> None:
     """Draw what there are scores for."""
-    mpl.rcParams.update(
-        {
-            "svg.hashsalt": "edge-inspector",
-            "svg.fonttype": "none",
-            "font.size": 8,
-            "axes.grid": True,
-        }
-    )
+    set_style()
     folder = page_of(spec).with_suffix("")
     for table in spec["table"]:
         for data, of_data in spec["data"].items():
@@ -136,6 +129,18 @@ def _betas(results: Sequence[Result], folder: Path) -> None:
     axis.set(xscale="log", xlabel="beta", ylabel="F1")
     axis.legend(fontsize=7)
     save_figure(figure, folder / "solder-beta")
+
+
+def set_style() -> None:
+    """How plots of the pages look."""
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "edge-inspector",
+            "svg.fonttype": "none",
+            "font.size": 8,
+            "axes.grid": True,
+        }
+    )
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -1,9 +1,10 @@
-"""The CSV of a data set, read and written elsewhere with its images still found."""
+"""Tables: the CSV of a data set, written elsewhere with its images still found, and Markdown."""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -21,3 +22,9 @@ def write_rows(rows: list[dict[str, str]], data: Path, out: Path) -> None:
         writer.writeheader()
         for row in rows:
             writer.writerow(row | {"path": os.path.relpath(data.parent / row["path"], out.parent)})
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]], align: str = "--:") -> str:
+    """A table, all but its first column aligned as said."""
+    rule = ["---"] + [align] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))

@@ -20,12 +20,11 @@ import cv2
 import numpy as np
 
 from edge_inspector import clock
-from edge_inspector.backends import REFERENCE, open_first
 from edge_inspector.bundle import Engine, open_engine
+from edge_inspector.choice import Runtimes, candidates, open_all
 from edge_inspector.crops import fit
 from edge_inspector.engines import scorer_of
-from edge_inspector.errors import BackendMissing, EngineRefused
-from edge_inspector.protocols import Scorer
+from edge_inspector.protocols import Scorer, Session
 from edge_inspector.records import Crop, Pixels, Roi
 from edge_inspector.rules import open_rules
 from edge_inspector.simulator import package
@@ -85,12 +84,12 @@ def run(
     engine = open_engine(engine_dir)
     units = (unit(number) for number in range(WARM_UP + crops))
     with ExitStack() as stack:
-        scorers, missing = open_runners(engine, backends, threads, stack)
-        runners = tuple(scorers)
-        shown = {**scorers, RULES: open_rules(rules), **(others or {})}
+        sessions, missing = open_runners(engine, backends, threads, stack)
+        shown: dict[str, Scorer] = {n: scorer_of(one, engine) for n, one in sessions.items()}
+        shown |= {RULES: open_rules(rules), **(others or {})}
         rows, labels = in_turn(shown, units, turn, tick)
     found = {name: row.summary(labels) for name, row in rows.items()}
-    runner = _fastest(found, runners)
+    runner = _fastest(found, tuple(sessions))
     form = _fastest(found, [name for name in found if name.startswith(RULES)])
     return {
         "rows": found,
@@ -108,27 +107,20 @@ def run(
 
 def open_runners(
     engine: Engine, backends: Sequence[str], threads: int, stack: ExitStack
-) -> tuple[dict[str, Scorer], dict[str, str]]:
+) -> tuple[dict[str, Session], dict[str, str]]:
     """
-    A scorer of each runtime in each precision the engine has, and why others are missing.
+    Each runtime in each precision the engine has, and why others are missing.
 
-    Raises `BackendMissing` where none can be had; `stack` closes the sessions.
+    Raises `EngineRefused` or `BackendMissing` where there is none; `stack` closes the sessions.
     """
-    scorers: dict[str, Scorer] = {}
-    missing: dict[str, str] = {}
-    for precision in engine.models:
-        for backend in backends:
-            runner = backend if precision == REFERENCE else f"{backend}:{precision}"
-            try:
-                _, session = open_first((runner,), engine.models, threads)
-            except (BackendMissing, EngineRefused) as error:
-                missing[runner] = str(error)
-                continue
-            stack.callback(session.close)
-            scorers[runner] = scorer_of(session, engine)
-    if not scorers:
-        raise BackendMissing(f"no runtime takes {engine.title}: {'; '.join(missing.values())}")
-    return scorers, missing
+    sessions, refused = open_all(
+        engine,
+        candidates(engine, runtimes=backends),
+        Runtimes(threads=threads),
+        engine.good[None],
+        stack,
+    )
+    return sessions, {runner: str(error) for runner, error in refused.items()}
 
 
 def in_turn(
