@@ -9,7 +9,7 @@ import torch
 from edge_inspector.manifest import Input
 from edge_inspector.models.classifier import build
 from edge_inspector.models.classifier_graph import ClassifierGraph
-from edge_inspector.models.efficientnet_lite import EfficientNetLite0
+from edge_inspector.models.efficientnet_lite import EfficientNetLite0, prepare
 from edge_inspector.models.novelty import Novelty
 from edge_inspector.models.sensitive import Sensitive, SensitiveGraph
 from edge_inspector.scorers.classifier import OUTPUTS
@@ -56,11 +56,22 @@ def _anomaly(family: str) -> torch.nn.Module:
             graph.network.start(good.train)
             graph.fit(good.train)
         return graph
-    torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         weights = Path(folder) / "random.pth"
-        torch.save(EfficientNetLite0((13,)).state_dict(), weights)
+        torch.save(_backbone(good.train).state_dict(), weights)
         return FEATURES[family](Plan(family, weights=weights, threads=1), good).graph
+
+
+def _backbone(pixels: torch.Tensor) -> EfficientNetLite0:
+    """Random filters with the statistics of these crops, so that features keep their spread."""
+    torch.manual_seed(0)
+    network = EfficientNetLite0((13,)).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        network(prepare(pixels))
+    return network
 
 
 def _classifier(family: str) -> torch.nn.Module:
