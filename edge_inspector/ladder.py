@@ -18,7 +18,7 @@ import msgspec
 from edge_inspector import clock
 from edge_inspector.errors import DocumentError, Uninspectable
 from edge_inspector.recipe import Recipe, load_recipe
-from edge_inspector.records import Frame, Outcome, Reason
+from edge_inspector.records import Frame, Outcome, Reason, Verdict
 
 if TYPE_CHECKING:
     from edge_inspector.inspector import Inspector, Seen
@@ -31,6 +31,8 @@ FRESH = 0.2
 """Weight of the last run in what it usually takes."""
 FORGET = 0.97
 """What it is thought to take shrinks with each time that it is left out, so that it is tried again."""
+ALL_BUT = "all but "
+"""What a verdict's `degraded` says before the name of the step that judged."""
 LONGEST = 0.9
 """Of a unit's budget: one stall, however long, must not make a step seem out of reach for good."""
 
@@ -70,7 +72,7 @@ class Step:
         self.takes.took(min(clock.now_ns() - started, LONGEST * budget_ns))
         if not self.name:
             return seen
-        left_out = (f"all but {self.name}", *seen.inspection.degraded)
+        left_out = (ALL_BUT + self.name, *seen.inspection.degraded)
         inspection = msgspec.structs.replace(seen.inspection, degraded=left_out)
         return replace(seen, inspection=inspection)
 
@@ -104,6 +106,11 @@ class Ladder:
             text = f"{left_ns / 1e6:.1f} ms were left; it takes {step.takes.ns / 1e6:.1f} ms"
             raise Uninspectable(Reason.TIMEOUT.value, text)
         return step.look(frame, due_ns)
+
+
+def by_whole(verdict: Verdict) -> bool:
+    """Whether the whole recipe judged the unit, so that its scores compare with the recipe's."""
+    return not any(left_out.startswith(ALL_BUT) for left_out in verdict.degraded)
 
 
 def load_steps(recipe: Recipe) -> dict[str, Recipe]:

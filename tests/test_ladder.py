@@ -16,8 +16,9 @@ from edge_inspector.golden import Goldens
 from edge_inspector.inspector import open_inspector
 from edge_inspector.ladder import AFTER_NS, Ladder, Takes, load_steps
 from edge_inspector.recipe import load_recipe
-from edge_inspector.records import Frame, FrameHead, FrameKey, Outcome, Reason
+from edge_inspector.records import Frame, FrameHead, FrameKey, Outcome, Reason, Verdict
 from edge_inspector.rules import rules_digest
+from edge_inspector.studies.observed import unit_score
 from edge_inspector.wiring import evidence
 from tests.conftest import write_engine
 from tests.integration.conftest import write_recipe
@@ -117,6 +118,24 @@ def test_what_cannot_be_in_time_is_not_begun(tiny_engine, tmp_path):
     assert "ms were left; it takes" in found.detail
     assert "infer" not in found.stages_us
     assert again.inspection.outcome is Outcome.PASS
+
+
+def test_scores_of_a_step_are_not_compared_with_those_of_the_recipe(inspector):
+    calibration = inspector.recipe.calibration
+    for budget_ms, comparable in ((1000, True), (50, False)):
+        found = inspector.look(*frame(BAD, budget_ms)).inspection
+        verdict = Verdict(
+            unit_key="u:s/1",
+            station="s",
+            frames=(),
+            recipe="tiny",
+            outcome=found.outcome,
+            regions=found.regions,
+            degraded=found.degraded,
+            anomaly_score=found.anomaly_score,
+        )
+        assert verdict.anomaly_score is not None
+        assert (unit_score(verdict, calibration) is not None) == comparable
 
 
 def test_without_a_deadline_nothing_is_left_out(inspector):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edge_inspector.errors import DataError
+from edge_inspector.ladder import by_whole
 from edge_inspector.outbox import Log
 from edge_inspector.records import Outcome, Verdict
 from edge_inspector.studies.grr import Judgement
@@ -39,7 +40,8 @@ def from_log(store: Path, since_utc_ns: int) -> list[Judgement]:
 
 def _judgement(verdict: Verdict, name: str) -> Judgement:
     appraiser = f"{verdict.station}, recipe version {verdict.recipe_version}"
-    return Judgement(name, appraiser, verdict.outcome, verdict.anomaly_score)
+    score = verdict.anomaly_score if by_whole(verdict) else None
+    return Judgement(name, appraiser, verdict.outcome, score)
 
 
 def from_csv(path: Path) -> tuple[list[Judgement], dict[str, bool]]:

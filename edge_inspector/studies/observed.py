@@ -11,6 +11,7 @@ from typing import Literal
 
 from edge_inspector import clock
 from edge_inspector.errors import DataError, WireError
+from edge_inspector.ladder import by_whole
 from edge_inspector.observe.incumbents import Said, read_confirmed, read_said
 from edge_inspector.outbox import Log
 from edge_inspector.outbox.log import NAME
@@ -70,6 +71,8 @@ def observe(
 
 def unit_score(verdict: Verdict, calibration: Calibration | None) -> float | None:
     """The unit's score that compares with the recipe's threshold, None where none does."""
+    if not by_whole(verdict):
+        return None
     scales = calibration.regions if calibration is not None else {}
     scores = (_region_score(region, scales) for region in verdict.regions)
     return max((score for score in scores if score is not None), default=None)
