@@ -15,6 +15,7 @@ from edge_inspector.pixels import check, eight_bit, pose_matrix, without_colour
 from edge_inspector.recipe import Grid, Recipe, Region
 from edge_inspector.records import Box, Crop, Pixels, Pose, Reason, Roi
 
+_Place = tuple[float, float]
 OVERHANG_PX = 0.5
 """A region may hang over the frame's edge by this much: its nearest pixels are still there."""
 
@@ -121,29 +122,34 @@ def _frame_box(picture: NDArray[Any], pose: Pose, roi: Roi) -> Box:
     """Upright box of the region in the frame, px; raises `Uninspectable` when it leaves the frame."""
     low, high = _bounds(roi.box, pose_matrix(pose))
     rows, columns = picture.shape[:2]
-    if low.min() < -OVERHANG_PX or (high > (columns + OVERHANG_PX, rows + OVERHANG_PX)).any():
+    over = max(-low[0], -low[1], high[0] - columns, high[1] - rows)
+    if over > OVERHANG_PX:
         raise Uninspectable(
             Reason.BAD_INPUT.value,
             f"region '{roi.name}' lies at x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to "
             f"{high[1]:.1f} px and leaves the frame of {columns} x {rows} px; "
             "move the part, the camera or the region",
         )
-    return _whole_box(np.maximum(low, 0), np.minimum(high, (columns, rows)))
+    return _whole_box(
+        (max(low[0], 0.0), max(low[1], 0.0)), (min(high[0], columns), min(high[1], rows))
+    )
 
 
-def _bounds(
-    box: Box, matrix: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _bounds(box: Box, matrix: NDArray[np.float64]) -> tuple[_Place, _Place]:
     """Where the moved box begins and ends, x and y; a px reaches from its number to the next."""
     x, y, width, height = box
-    corners = np.array([(x, y), (x + width, y), (x, y + height), (x + width, y + height)]) - 0.5
-    points = corners @ matrix[:, :2].T + matrix[:, 2] + 0.5
-    return points.min(axis=0), points.max(axis=0)
+    lows, highs = [], []
+    for of_x, of_y, shift in matrix.tolist():  # plain numbers: numpy takes 20 us for these few
+        across = of_x * (x - 0.5), of_x * (x + width - 0.5)
+        down = of_y * (y - 0.5), of_y * (y + height - 0.5)
+        lows.append(min(across) + min(down) + shift + 0.5)
+        highs.append(max(across) + max(down) + shift + 0.5)
+    return (lows[0], lows[1]), (highs[0], highs[1])
 
 
-def _whole_box(low: NDArray[np.float64], high: NDArray[np.float64]) -> Box:
-    x, y = (math.floor(value + 1e-6) for value in low)
-    right, bottom = (math.ceil(value - 1e-6) for value in high)
+def _whole_box(low: _Place, high: _Place) -> Box:
+    x, y = math.floor(low[0] + 1e-6), math.floor(low[1] + 1e-6)
+    right, bottom = math.ceil(high[0] - 1e-6), math.ceil(high[1] - 1e-6)
     return x, y, right - x, bottom - y
 
 

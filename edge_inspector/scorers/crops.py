@@ -29,9 +29,10 @@ def suspicious_box(anomaly_map: Pixels, pixels: Pixels) -> Box | None:
     level = (peak + cv2.mean(anomaly_map)[0]) / 2
     if peak - level < 0.5:
         return None
-    _, above = cv2.threshold(anomaly_map, int(level), 1, cv2.THRESH_BINARY)
-    _, labels, areas, _ = cv2.connectedComponentsWithStats(above)
-    x, y, width, height = areas[labels[place[1], place[0]]][:4]
+    lower, flags = peak - int(level) - 1, 8 | cv2.FLOODFILL_FIXED_RANGE
+    _, _, _, (x, y, width, height) = cv2.floodFill(
+        anomaly_map.copy(), None, place, 0, lower, 0, flags
+    )
     rows, columns = anomaly_map.shape
     across, down = pixels.shape[1] / columns, pixels.shape[0] / rows
     left, top = int(x * across), int(y * down)
