@@ -45,7 +45,8 @@ def load_pycuda() -> Any:
         return importlib.import_module("pycuda.driver")
     except ImportError as error:
         raise BackendMissing(
-            f"{error}; install 'pycuda' (it is built from source: a compiler and CUDA's headers)"
+            f"{error}; install the extra 'edge-inspector[pycuda]', which is built from source: see "
+            "docs/tensorrt.md"
         ) from error
 
 

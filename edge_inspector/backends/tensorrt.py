@@ -30,7 +30,7 @@ class TensorRt:
     """Opens the graph's plan from `cache`, or builds it, which takes seconds to minutes."""
 
     name = "tensorrt"
-    remedy = "install TensorRT 10.3 or newer from NVIDIA's package index, a .deb or JetPack"
+    remedy = "install TensorRT 10.3 or newer: see docs/tensorrt.md"
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class TensorRtRtx(TensorRt):
     """The same with TensorRT for RTX, which is on the public package index."""
 
     name = "tensorrt_rtx"
-    remedy = "install 'tensorrt-rtx'"
+    remedy = "install the extra 'edge-inspector[tensorrt-rtx]'"
 
 
 class TensorRtSession:

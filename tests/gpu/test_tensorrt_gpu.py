@@ -194,7 +194,7 @@ def test_ten_minutes_leave_memory_as_it_was(opener: Opener, pycuda: object) -> N
 
 def _memory(session: object) -> tuple[int, int]:
     """Most KiB that this process ever held, and bytes free on the device."""
-    import pycuda.driver  # type: ignore[import-not-found]
+    import pycuda.driver
 
     free = session._owner.do(lambda _: pycuda.driver.mem_get_info()[0])  # type: ignore[attr-defined]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, int(free)
