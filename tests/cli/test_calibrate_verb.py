@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from edge_inspector.bundle import open_engine
+from edge_inspector.choice import candidates
 from edge_inspector.cli.main import main
 from edge_inspector.inspector import open_inspector
 from edge_inspector.recipe import load_recipe
 from edge_inspector.records import Frame, FrameHead, FrameKey, Outcome
 from edge_inspector.studies.dataset import read_image
+from tests.conftest import write_eight_bits
 
 RECIPE = """\
 # The board of line 4.
@@ -104,6 +106,18 @@ def test_calibrated_recipe_passes_its_good_units_and_fails_those_set_aside(
     assert main(["calibrate", str(recipe), "--data", str(data)]) == 0
     outcomes = {name: _outcome(recipe, data.parent / f"{name}.png") for name in (0, 5, 17, 40)}
     assert outcomes == {0: Outcome.PASS, 5: Outcome.PASS, 17: Outcome.FAIL, 40: Outcome.FAIL}
+
+
+@pytest.mark.parametrize("asked", ["openvino:int8", "auto"])
+def test_the_runner_that_set_the_threshold_is_written_down(
+    recipe: Path, data: Path, tiny_engine: Path, asked: str
+) -> None:
+    engine = open_engine(write_eight_bits(tiny_engine))
+    assert main(["calibrate", str(recipe), "--data", str(data), "--backend", asked]) == 0
+    found = load_recipe(recipe).calibration
+    assert found is not None
+    assert found.backend in (candidates(engine) if asked == "auto" else [asked])
+    assert _outcome(recipe, data.parent / "0.png") is Outcome.PASS
 
 
 def test_calibrating_twice_gives_the_same_recipe(recipe: Path, data: Path) -> None:
