@@ -32,7 +32,15 @@ WARM_UP = 200
 NEVER_S = 3600.0
 PARITY_CROPS = 256
 CONTEXTS = (1, 2, 4)
-CLOCKS = "name,driver_version,pstate,clocks.sm,clocks.mem,temperature.gpu,power.draw"
+CLOCKS = {
+    "nvidia-smi": (
+        "--query-gpu=name,driver_version,pstate,clocks.sm,clocks.mem,temperature.gpu,power.draw",
+        "--format=csv",
+        "--id=0",
+    ),
+    "nvpmodel": ("-q",),
+}
+"""Who says at what clocks a GPU runs, the second on Jetson."""
 
 
 def run(
@@ -79,14 +87,13 @@ def run(
     return {**about, **figures, "clocks": clocks()}
 
 
-def clocks() -> dict[str, str] | None:
-    """What nvidia-smi says of the GPU right now; None where it is not there (Jetson)."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    command = [tool, f"--query-gpu={CLOCKS}", "--format=csv,noheader", "--id=0"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return dict(zip(CLOCKS.split(","), said.strip().split(", "), strict=False))
+def clocks() -> dict[str, str]:
+    """What the box's own tools say of its clocks right now; empty where it has none of them."""
+    return {
+        tool: subprocess.run([tool, *ask], capture_output=True, text=True, check=False).stdout
+        for tool, ask in CLOCKS.items()
+        if shutil.which(tool) is not None
+    }
 
 
 def device() -> dict[str, Any]:

@@ -297,6 +297,18 @@ def test_a_lost_device_answers_its_unit_and_then_ends_the_worker(
     _assert_nothing_is_held(world)
 
 
+def test_a_lost_device_that_frees_nothing_keeps_no_other_object(
+    world: World, open_session: Open
+) -> None:
+    session = open_session()
+    world.fail("cuGraphExecDestroy", *range(1, 100))
+    session.close()
+    world.graphs.clear()  # the stand-in's graphs hold the contexts that they run
+    left = {kind for kind, count in world.held.items() if count}
+    assert left == {"exec"}
+    assert world.calls[-2:] == ["pop", "detach"]
+
+
 def test_an_idle_session_keeps_the_device_warm_and_answers_as_ever(
     world: World, open_session: Open
 ) -> None:
