@@ -85,7 +85,7 @@ def main(given: list[str] | None = None) -> int:
         **ratio(rows),
         "input": f"uint8 {SIDE}x{SIDE}x1",
         "threads": args.threads,
-        "runs": args.rounds * TURN,
+        "rounds": args.rounds,
         "fitted_crops": args.train,
         "auroc_units": args.units,
         "bank": BANK,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Result = dict[str, Any]
-RULES = "python -m bench.bench_rules --crops 4000"
-PEERS = "../peers/bin/python -m bench.bench_peers --rounds 10"
-PIPELINE = "edge-inspector bench pipeline --units 6000 --rate 100"
-SWEEP = "edge-inspector bench pipeline --sweep --workers 2 --runner onnxruntime"
+RULES = "python -m bench.bench_rules"
+PEERS = "../peers/bin/python -m bench.bench_peers"
+PIPELINE = "edge-inspector bench pipeline"
+SWEEP = "edge-inspector bench pipeline --sweep --workers 2"
 BACKEND = "edge-inspector bench backend"
 SLOW_SYNC = "python -m bench.bench_slow_sync"
 
@@ -119,7 +119,7 @@ GOALS = (
     ),
     Goal(
         "`sure`, one core, 256x256", "backend", _backend_ms, 20.0,
-        f"{BACKEND} --engine a/sure/engine", "ms",
+        f"{BACKEND} --engine FOLDER", "ms",
         where=lambda r: r["engine"].startswith("sure") and r["threads"] == 1,
     ),
     Goal(

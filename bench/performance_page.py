@@ -75,10 +75,8 @@ def _goals(results: Sequence[Result]) -> str:
 
 def _about(result: Result) -> str:
     """Engine or runner, day, commit and device."""
-    ran = result.get("fastest")
-    words = [result.get("engine"), result.get("runner") or (ran if isinstance(ran, str) else None)]
-    if isinstance(ran, list):
-        words = [" / ".join(ran)]
+    ran = result.get("fastest", result.get("runner"))
+    words = [result.get("engine"), " / ".join(ran) if isinstance(ran, list) else ran]
     words += [result["date"], result["commit"], result.get("gpu") or result["cpu"]]
     return ", ".join(word for word in words if word)
 
@@ -96,7 +94,12 @@ def _rules(results: Sequence[Result]) -> list[str]:
         if found is None:
             parts += [title, f"Not run: `{command}`."]
             continue
-        parts += [title, _of(found, command), _rows(found), _missing(found["missing"])]
+        parts += [
+            title,
+            _of(found, f"{command} --crops {found['crops']}"),
+            _rows(found),
+            _missing(found["missing"]),
+        ]
         parts.append(_kinds(found) if (turn, threads) == (1, 1) else "")
     return parts
 
@@ -153,6 +156,7 @@ def _peers(results: Sequence[Result]) -> list[str]:
             for name, row in found["rows"].items()
         ]
         head = ["model", "kind", *(f"{runner} p50 / p99 ms" for runner in runners), "AUROC"]
+        command += f" --rounds {found['rounds']} --units {found['auroc_units']}"
         parts += [f"### {_some(threads, 'thread')}", _of(found, command), markdown(head, lines)]
     return parts
 
@@ -171,6 +175,7 @@ def _runners(results: Sequence[Result]) -> list[str]:
         ]
         head = ["runner", "p50 ms", "p99 ms", "of 16, a crop, p50 ms", "p99 ms"]
         missing = {n: row["missing"] for n, row in found["runners"].items() if n not in told}
+        command += f" --crops {found['crops']}"
         parts += [f"### {_some(threads, 'thread')}", _of(found, command)]
         parts += [markdown(head, lines), _missing(missing)]
     return parts
@@ -180,7 +185,8 @@ def _pipeline(results: Sequence[Result]) -> list[str]:
     found = newest(results, "pipeline", rate_hz=100.0, socket_overhead_ms=...)
     if found is None:
         return [f"Not run: `{PIPELINE}`."]
-    stages = {**found["stages_ms"], "overhead": found["socket_overhead_ms"]}
+    whole = {"total": found["total_ms"], "overhead": found["socket_overhead_ms"]}
+    stages = {**found["stages_ms"], **whole}
     columns = ("p50", "p90", "p99", "p99_9", "p99_99", "max")
     lines = [
         [name, *(_ms(spent.get(column)) for column in columns)] for name, spent in stages.items()
@@ -193,7 +199,8 @@ def _pipeline(results: Sequence[Result]) -> list[str]:
         "committed verdict received - socket in - inference; one sync of the disk alone takes "
         f"{sync['p50']} ms, p99 {sync['p99']} ms."
     )
-    return [_of(found, PIPELINE), text, markdown(head, lines)]
+    command = f"{PIPELINE} --units {found['units']} --workers {found['workers']}"
+    return [_of(found, command), text, markdown(head, lines)]
 
 
 def _scaling(results: Sequence[Result]) -> list[str]:
@@ -207,7 +214,7 @@ def _scaling(results: Sequence[Result]) -> list[str]:
             f"{peak['at_most_hz']:g}",
             f"{peak['overload_goodput']:.3f}",
             _cost(found, peak),
-            f"{sum(peak['memory_mb'].values()):.0f}",
+            f"{peak['memory_mb']:.0f}",
         ]
         for peak in found["peaks"]
     ]
@@ -217,7 +224,8 @@ def _scaling(results: Sequence[Result]) -> list[str]:
         "inspected in time at three times that load over what it is at 0.9 times; cost is of all "
         "the daemon's processes at the rated load."
     )
-    return [_of(found, SWEEP), text, markdown(head, lines)]
+    command = f"{SWEEP} --runner {found['runner']} --seconds {found['seconds']:g}"
+    return [_of(found, command), text, markdown(head, lines)]
 
 
 def _cost(found: Result, peak: Result) -> str:

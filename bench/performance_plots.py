@@ -80,11 +80,13 @@ def _stages(results: Sequence[Result]) -> Any:
     if found is None:
         return None
     figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    stages = {**found["stages_ms"], "overhead": found["socket_overhead_ms"]}
-    for name, spent in stages.items():
+    whole = {"total": found["total_ms"], "overhead": found["socket_overhead_ms"]}
+    for number, (name, spent) in enumerate({**found["stages_ms"], **whole}.items()):
         there = [nine for nine in NINES if nine in spent]
-        wide = 1.8 if name in ("total", "overhead") else 0.8
-        axis.plot(there, [spent[n] for n in there], marker=".", linewidth=wide, label=name)
+        line = "-" if number < 10 else "--"
+        wide = 1.8 if name in whole else 0.8
+        values = [spent[nine] for nine in there]
+        axis.plot(there, values, line, marker=".", linewidth=wide, label=name)
     axis.set(yscale="log", ylabel="ms", xlabel="percentile of units")
     axis.set_xticks(range(len(NINES)), [nine.replace("_", ".") for nine in NINES])
     figure.legend(loc="outside right upper", fontsize=6)
@@ -104,7 +106,8 @@ def _scaling(results: Sequence[Result]) -> Any:
         label = f"{peak['case']}, {peak['workers']} worker{'s' * (peak['workers'] > 1)}"
         offered, done = ([row[name] for row in rows] for name in ("offered_hz", "in_time_hz"))
         axis.plot(offered, done, marker=".", linewidth=1, label=label)
-    axis.axline((1, 1), slope=1, color="grey", linewidth=0.5)
+    ends = [end(row["offered_hz"] for row in found["rows"]) for end in (min, max)]
+    axis.plot(ends, ends, color="grey", linewidth=0.5)
     axis.set(xscale="log", yscale="log", xlabel="offered, units/s", ylabel="in time, units/s")
     figure.legend(loc="outside right upper", fontsize=6)
     return figure
