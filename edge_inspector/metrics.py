@@ -10,11 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from edge_inspector import __version__
 from edge_inspector.clock import NS_PER_US
 from edge_inspector.histogram import QUANTILES, Histogram
 from edge_inspector.records import Committed, Outcome, Reason, Verdict
@@ -84,6 +86,9 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._stages = StageCollector(budget_ms)
         self.registry.register(self._stages)
+        Info("edge_inspector_build", "What runs.", registry=self.registry).info(
+            {"version": __version__}
+        )
         parts = Counter(
             "edge_inspector_parts_total",
             "Units by outcome.",
@@ -111,9 +116,12 @@ class Metrics:
         )
         self._missed = Counter(
             "edge_inspector_deadline_missed_total",
-            "Units without a verdict at their deadline, or with one that was on disk only after it.",
+            "Units without a verdict on disk at their deadline, by where the unit was then.",
+            ["stage"],
             registry=self.registry,
         )
+        for stage in ("queue", "worker", "commit"):
+            self._missed.labels(stage)
         self._depth = Gauge(
             "edge_inspector_outbox_depth",
             "Verdicts that a sink has still to take.",
@@ -134,8 +142,8 @@ class Metrics:
         self._stages.record("commit", (committed_ns - verdict.decided_ns) // NS_PER_US)
         self._stages.record("publish", (published_ns - committed_ns) // NS_PER_US)
         self._stages.record("total", (committed_ns - verdict.time_zero_ns) // NS_PER_US)
-        if _missed(row):
-            self._missed.inc()
+        if stage := missed_in(row):
+            self._missed.labels(stage).inc()
         if verdict.reason is not None:
             self._dropped.labels(verdict.reason.value).inc(len(verdict.frames))
 
@@ -171,8 +179,14 @@ def stage_times_us(verdict: Verdict) -> dict[str, int]:
     return {**stages, "handover": spent_us - sum(stages.values())}
 
 
-def _missed(row: Committed) -> bool:
-    """A unit that nobody could inspect has its verdict at its deadline by intent, or at once."""
+def missed_in(row: Committed) -> Literal["", "queue", "worker", "commit"]:
+    """
+    Where a unit was at its deadline: waiting, with a worker, or on the way to the disk.
+
+    Empty where it was in time, and for a unit that nobody could inspect.
+    """
     verdict = row.verdict
+    if verdict.reason is Reason.TIMEOUT:
+        return "worker" if "queue" in verdict.stages_us else "queue"
     late = row.committed_ns > verdict.deadline_ns and verdict.outcome is not Outcome.UNINSPECTED
-    return late or verdict.reason is Reason.TIMEOUT
+    return "commit" if late else ""

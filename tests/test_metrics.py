@@ -2,6 +2,7 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
+from edge_inspector import __version__
 from edge_inspector.metrics import Metrics
 from edge_inspector.records import Committed, FrameKey, Outcome, Reason, Verdict
 
@@ -44,7 +45,7 @@ def test_units_are_counted_by_outcome():
     read = metrics.registry.get_sample_value
     assert read("edge_inspector_parts_total", {"verdict": "pass"}) == 2
     assert read("edge_inspector_parts_total", {"verdict": "fail"}) == 1
-    assert read("edge_inspector_deadline_missed_total") == 0
+    assert missed(metrics) == [0, 0, 0]
 
 
 def test_each_step_left_out_is_counted():
@@ -70,8 +71,12 @@ def test_a_timeout_is_a_missed_deadline_and_a_dropped_frame():
     count(metrics, committed(Outcome.UNINSPECTED, Reason.SHED))
     metrics.dropped("no_slot", 3)
     read = metrics.registry.get_sample_value
-    assert read("edge_inspector_deadline_missed_total") == 1
-    assert read("edge_inspector_frames_dropped_total", {"reason": "timeout"}) == 1
+    assert missed(metrics) == [1, 0, 0]
+    row = committed(Outcome.UNINSPECTED, Reason.TIMEOUT)
+    given_out = msgspec.structs.replace(row.verdict, stages_us={"arrival": 5, "queue": 7})
+    count(metrics, msgspec.structs.replace(row, verdict=given_out))
+    assert missed(metrics) == [1, 1, 0]
+    assert read("edge_inspector_frames_dropped_total", {"reason": "timeout"}) == 2
     assert read("edge_inspector_frames_dropped_total", {"reason": "shed"}) == 1
     assert read("edge_inspector_frames_dropped_total", {"reason": "no_slot"}) == 3
 
@@ -127,6 +132,12 @@ def test_a_frame_that_nobody_inspected_was_not_handed_over():
     assert read(name, {"stage": "total"}) == 1
 
 
+def missed(metrics):
+    """Of units that waited, were with a worker, and were being written."""
+    read, name = metrics.registry.get_sample_value, "edge_inspector_deadline_missed_total"
+    return [read(name, {"stage": stage}) for stage in ("queue", "worker", "commit")]
+
+
 def without_stages(verdict):
     return msgspec.structs.replace(verdict, stages_us={})
 
@@ -149,11 +160,10 @@ def test_percentiles_of_each_stage_go_up_to_the_longest():
 def test_a_verdict_on_disk_after_its_deadline_is_missed_unless_nobody_could_inspect():
     metrics = Metrics(20.0)
     count(metrics, committed(Outcome.PASS, due_ms=15))
-    read = metrics.registry.get_sample_value
-    assert read("edge_inspector_deadline_missed_total") == 0
+    assert missed(metrics) == [0, 0, 0]
     count(metrics, committed(Outcome.FAIL, due_ms=14))
     count(metrics, committed(Outcome.UNINSPECTED, Reason.NO_IMAGE, due_ms=14))
-    assert read("edge_inspector_deadline_missed_total") == 1
+    assert missed(metrics) == [0, 0, 1]
 
 
 def test_the_registry_can_be_read_as_prometheus_text():
@@ -161,6 +171,7 @@ def test_the_registry_can_be_read_as_prometheus_text():
     count(metrics, committed(Outcome.PASS))
     text = generate_latest(metrics.registry).decode()
     assert "# TYPE edge_inspector_stage_duration_seconds histogram" in text
+    assert f'edge_inspector_build_info{{version="{__version__}"}} 1.0' in text
     assert 'stage_duration_seconds_bucket{le="+Inf",stage="total"} 1.0' in text
 
 
