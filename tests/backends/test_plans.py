@@ -42,17 +42,34 @@ def convolution(
     given: Sequence[Any] = ("n", 16, 16, 1),
     kind: str = "UINT8",
     operator: str = "Relu",
-    half: bool = False,
+    inner: str = "FLOAT",
+    quantised: str | None = None,
 ) -> bytes:
     """A graph as engines have it, with one convolution."""
     helper, types = onnx.helper, onnx.TensorProto
-    inner = np.float16 if half else np.float32
-    weights = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).astype(inner)
-    to = types.FLOAT16 if half else types.FLOAT
+    precision = getattr(types, inner)
+    weights = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).ravel()
+    stored = [
+        helper.make_tensor("weights", precision, (4, 1, 3, 3), weights),
+        helper.make_tensor("axes", types.INT64, (3,), [1, 2, 3]),
+    ]
     nodes = [
-        helper.make_node("Cast", ["crops"], ["pixels"], to=to),
+        helper.make_node("Cast", ["crops"], ["pixels"], to=precision),
         helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "weights"], ["seen"], name="seeing"),
+    ]
+    read = ["planes", "weights"]
+    if quantised is not None:
+        stored.append(helper.make_tensor("scale", types.FLOAT, (), [0.02]))
+        stored.append(helper.make_tensor("zero", getattr(types, quantised), (), [0]))
+        for name in ("planes", "weights"):
+            for operation, given_name, made in (
+                ("QuantizeLinear", name, f"{name} q"),
+                ("DequantizeLinear", f"{name} q", f"{name} dq"),
+            ):
+                nodes.append(helper.make_node(operation, [given_name, "scale", "zero"], [made]))
+        read = ["planes dq", "weights dq"]
+    nodes += [
+        helper.make_node("Conv", read, ["seen"], name="seeing"),
         helper.make_node(operator, ["seen"], ["shown"], name="showing"),
         helper.make_node("ReduceMax", ["shown", "axes"], ["peak"], keepdims=0),
         helper.make_node("Cast", ["peak"], ["score"], to=types.FLOAT),
@@ -62,12 +79,9 @@ def convolution(
         "one",
         [helper.make_tensor_value_info("crops", getattr(types, kind), given)],
         [helper.make_tensor_value_info("score", types.FLOAT, [given[0]])],
-        [
-            onnx.numpy_helper.from_array(weights, "weights"),
-            onnx.numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
-        ],
+        stored,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
     return bytes(model.SerializeToString())
 
 
@@ -196,9 +210,18 @@ def _obtain(folder: Path) -> tuple[bool, bytes]:
     return plan.fresh, plan.raw
 
 
-def test_the_graphs_own_precision_is_the_plans(trt) -> None:
-    found = built(trt, convolution(half=True), BuildOptions(), Told())
-    assert found.precision == "float16"
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [
+        (convolution(), "float32"),
+        (convolution(inner="FLOAT16"), "float16"),
+        (convolution(inner="BFLOAT16"), "bfloat16"),
+        (convolution(quantised="INT8"), "int8"),
+        (convolution(quantised="FLOAT8E4M3FN"), "fp8"),
+    ],
+)
+def test_the_graphs_own_precision_is_the_plans(trt, model: bytes, precision: str) -> None:
+    assert built(trt, model, BuildOptions(), Told()).precision == precision
 
 
 @pytest.mark.parametrize(
