@@ -13,7 +13,7 @@ from edge_inspector.models.efficientnet_lite import EfficientNetLite0, prepare
 from edge_inspector.models.novelty import Novelty
 from edge_inspector.models.sensitive import Sensitive, SensitiveGraph
 from edge_inspector.scorers.classifier import OUTPUTS
-from edge_inspector.training import anomaly, export, peers, sure
+from edge_inspector.training import anomaly, onnx_export, peers, sure
 from edge_inspector.training.data import GoodCrops
 from edge_inspector.training.plan import Plan
 
@@ -31,8 +31,8 @@ def exported(family: str) -> bytes:
     torch.set_num_threads(1)
     try:
         if family in CLASSIFIERS:
-            return export.to_onnx(_classifier(family), SHAPE, OUTPUTS)
-        return export.to_onnx(_anomaly(family), SHAPE)
+            return onnx_export.to_onnx(_classifier(family), SHAPE, OUTPUTS)
+        return onnx_export.to_onnx(_anomaly(family), SHAPE)
     finally:
         torch.set_num_threads(threads)
 

@@ -16,6 +16,7 @@ from edge_inspector.cli.train_common import (
     check_common,
     progress,
     tell_images,
+    tell_lint,
     told_when_cut_off,
 )
 from edge_inspector.errors import Misuse
@@ -136,6 +137,7 @@ def _make(
         f"± {manifest.statistics.spread:.2g}, a blob {manifest.challenge.bad_score:.4g}"
     )
     figures = json.loads((out / "figures.json").read_text(encoding="utf-8"))
+    tell_lint(figures["lint"], console)
     _tell_suspects(figures["suspects"], out, console)
     if args.json:
         print(json.dumps(figures))

@@ -15,6 +15,7 @@ from edge_inspector.cli.train_common import (
     check_common,
     progress,
     tell_images,
+    tell_lint,
     told_when_cut_off,
 )
 from edge_inspector.models.classifier import CLASSIFIERS
@@ -111,8 +112,10 @@ def run_train_classifier(args: argparse.Namespace) -> int:
             trained = train(plan, crops, tick)
         write_classifier(args.out, trained, crops, plan=plan, anomaly=args.anomaly)
     _tell(trained, args.out, console)
+    figures = json.loads((args.out / "figures.json").read_text(encoding="utf-8"))
+    tell_lint(figures["lint"], console)
     if args.json:
-        print(json.dumps(json.loads((args.out / "figures.json").read_text(encoding="utf-8"))))
+        print(json.dumps(figures))
     if not args.keep_state:
         shutil.rmtree(part_of(args.out), ignore_errors=True)
     return 0 if trained.sound else 1

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -14,6 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from edge_inspector.errors import Misuse
 from edge_inspector.studies.dataset import Item
 from edge_inspector.training.checkpoint import FILE, part_of
+from edge_inspector.training.graph_rules import Finding
 from edge_inspector.training.plan import Tick
 
 
@@ -57,6 +59,13 @@ def tell_images(remarks: Sequence[str], corrupt: Sequence[Item], console: Consol
         console.print(f"left out, cannot be read: {item.path}")
     if len(corrupt) > 5:
         console.print(f"left out in all: {len(corrupt)} broken files")
+
+
+def tell_lint(findings: Sequence[dict[str, Any]], console: Console) -> None:
+    """What the engine's graph loses time with, as `engine lint` says it; notes are left to that."""
+    for finding in findings:
+        if finding["level"] != "note":
+            console.print(Finding(**finding).told(), markup=False)
 
 
 @contextmanager

@@ -27,16 +27,16 @@ from edge_inspector.studies.openset import operating_point
 from edge_inspector.training.classifier_plan import ClassifierPlan, TrainedClassifier
 from edge_inspector.training.export import (
     FROZEN,
-    OPSET,
     TorchSession,
     agreements,
     check_folder,
     proved,
     statistics_of,
-    to_onnx,
     write_folder,
 )
+from edge_inspector.training.graph_rules import checked
 from edge_inspector.training.labelled import LabelledCrops
+from edge_inspector.training.onnx_export import OPSET, to_onnx
 
 AGREEMENT = 0.01
 """Largest difference of a score, which lies between 0 and 1, between runtimes."""
@@ -80,6 +80,7 @@ def write_classifier(
     remarks = list(crops.remarks)
     limits = limits_of(seen, crops, anomaly, remarks)
     model = to_onnx(graph, crops.shape, OUTPUTS)
+    findings = checked(model)
     chosen = np.linspace(0, len(seen.crops) - 1, min(FROZEN, len(seen.crops))).astype(int)
     frozen = seen.crops[[*chosen, *pair]]
     differences = agreements(reference, model, frozen, AGREEMENT)
@@ -108,7 +109,12 @@ def write_classifier(
         created_utc=clock.utc_text(clock.utc_ns()),
         files={},
     )
-    told = {**_figures(trained, crops, plan), "remarks": remarks, **proved(differences)}
+    told = {
+        **_figures(trained, crops, plan),
+        "remarks": remarks,
+        **proved(differences),
+        "lint": [finding.figures() for finding in findings],
+    }
     good, bad = seen.crops[pair[0]], seen.crops[pair[1]]
     return write_folder(folder, draft, model, (good, bad), told)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,20 +18,19 @@ from torch import nn
 from edge_inspector import bundle, clock, parity
 from edge_inspector.backends import open_first
 from edge_inspector.errors import Misuse, ParityError
-from edge_inspector.manifest import Challenge, Input, Manifest, Statistics
+from edge_inspector.manifest import Challenge, Manifest, Statistics
 from edge_inspector.protocols import Session
 from edge_inspector.records import Pixels
 from edge_inspector.studies import metrics
 from edge_inspector.studies.calibrate import robust_spread
-from edge_inspector.training import twins
 from edge_inspector.training.checkpoint import all_or_nothing
 from edge_inspector.training.data import GoodCrops
+from edge_inspector.training.graph_rules import checked
+from edge_inspector.training.onnx_export import OPSET, OUTPUTS, to_onnx
 from edge_inspector.training.plan import Trained
 from edge_inspector.training.suspects import suspects
 
-OPSET = 18
 RUNTIMES = ("onnxruntime", "openvino")
-OUTPUTS = ("score", "anomaly_map")
 FROZEN = 32
 """Held-out crops that all runtimes must agree on."""
 AGREEMENT = 0.02
@@ -72,42 +69,6 @@ class Proof:
     bad: Pixels
     challenge_scores: tuple[float, float]
     differences: dict[str, parity.Parity]
-
-
-def to_onnx(graph: nn.Module, shape: Input, outputs: Sequence[str] = OUTPUTS) -> bytes:
-    """The graph as checked ONNX without external data, its batch free."""
-    example = torch.zeros((2, shape.height, shape.width, shape.channels), dtype=torch.uint8)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph.eval(),
-            (example,),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=[shape.name],
-            output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            external_data=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    _forget_where(model)
-    return twins.twin(model.SerializeToString(), twins.EXPORTED)
-
-
-def _forget_where(model: Any) -> None:
-    """Stack traces and paths of the training machine have no place in an engine."""
-    model.producer_name, model.doc_string = "edge-inspector", ""
-    model.graph.doc_string = ""
-    del model.metadata_props[:]
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        part.doc_string = ""
-        if hasattr(part, "metadata_props"):
-            del part.metadata_props[:]
-    for part in (*model.graph.input, *model.graph.output):
-        del part.metadata_props[:]
 
 
 def prove(graph: nn.Module, model: bytes, held_out: Pixels) -> Proof:
@@ -206,6 +167,7 @@ def write_engine(
     name, number = check_folder(folder)
     graph = trained.graph
     model = to_onnx(graph, crops.shape)
+    findings = checked(model)
     proof = prove(graph, model, crops.held_out.numpy())
     draft = Manifest(
         name=name,
@@ -229,7 +191,11 @@ def write_engine(
         created_utc=clock.utc_text(clock.utc_ns()),
         files={},
     )
-    told = {**_figures(trained, crops, proof), "suspects": suspects(model, crops)}
+    told = {
+        **_figures(trained, crops, proof),
+        "suspects": suspects(model, crops),
+        "lint": [finding.figures() for finding in findings],
+    }
     return write_folder(folder, draft, model, (proof.good, proof.bad), told)
 
 
@@ -239,12 +205,14 @@ def write_folder(
     model: bytes,
     challenge: tuple[Pixels, Pixels],
     told: Mapping[str, Any],
+    more: Mapping[str, bytes] | None = None,
 ) -> Manifest:
-    """Write all of an engine or nothing, and seal it; `told` becomes figures.json."""
+    """Write all of an engine or nothing, and seal it; `told` becomes figures.json, `more` is files."""
     text = json.dumps(told, indent=2) + "\n"
     names = (draft.challenge.good, draft.challenge.bad)
     with all_or_nothing(folder) as written:
-        (written / draft.model).write_bytes(model)
+        for file, raw in {draft.model: model, **(more or {})}.items():
+            (written / file).write_bytes(raw)
         for file, pixels in zip(names, challenge, strict=True):
             (written / file).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         (written / "figures.json").write_text(text, encoding="utf-8")

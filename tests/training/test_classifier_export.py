@@ -16,7 +16,7 @@ from edge_inspector.manifest import Input
 from edge_inspector.models.classifier import build
 from edge_inspector.scorers.classifier import OUTPUTS, ClassifierScorer
 from edge_inspector.studies.dataset import is_good
-from edge_inspector.training import classifier_export, export
+from edge_inspector.training import classifier_export, export, onnx_export
 from edge_inspector.training.classifier import train
 from edge_inspector.training.classifier_plan import ClassifierPlan
 from edge_inspector.training.labelled import LabelledCrops, with_digest
@@ -190,7 +190,7 @@ def test_novelty_learns_from_each_class_alike_and_from_no_generated_crop(
 
 
 def test_runtimes_that_disagree_stop_the_export(trained, crops, tmp_path, monkeypatch):
-    honest = export.to_onnx
+    honest = onnx_export.to_onnx
 
     def other_weights(graph, shape, outputs):
         model = onnx.load_from_string(honest(graph, shape, outputs))

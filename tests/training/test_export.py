@@ -13,7 +13,7 @@ from edge_inspector.models.graph import EngineGraph
 from edge_inspector.models.heads import PlainHead
 from edge_inspector.parity import challenge
 from edge_inspector.studies.dataset import load_crop, read_items
-from edge_inspector.training import export
+from edge_inspector.training import export, onnx_export
 from edge_inspector.training.anomaly import train
 from edge_inspector.training.data import read_good
 from edge_inspector.training.plan import Plan
@@ -99,7 +99,7 @@ def test_figures_say_how_the_engine_was_made(built, crops):
 
 def test_runtimes_that_disagree_stop_the_export(built, crops, tmp_path, monkeypatch):
     _, trained = built
-    honest = export.to_onnx
+    honest = onnx_export.to_onnx
 
     def other_weights(graph, shape):
         model = onnx.load_from_string(honest(graph, shape))

@@ -12,7 +12,8 @@ from edge_inspector.studies.dataset import load_crops, read_items
 from edge_inspector.training import anomaly
 from edge_inspector.training.anomaly import train
 from edge_inspector.training.data import read_good
-from edge_inspector.training.export import prove, to_onnx
+from edge_inspector.training.export import prove
+from edge_inspector.training.onnx_export import to_onnx
 from edge_inspector.training.plan import Plan
 
 SCORES = ("cosine", "elbo", "gradcon", "reconstruction", "residual")

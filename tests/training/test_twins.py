@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from edge_inspector.errors import EngineRefused
-from edge_inspector.training import twins
+from edge_inspector.training import folding, twins
 from tests.training.graphs import FLOAT, graph, kinds, weights
 
 
@@ -159,12 +159,12 @@ TURNED = ("Transpose", ["crops"], ["a"], {"perm": [0, 3, 1, 2]})
 
 def test_bytes_are_cast_before_they_are_moved():
     model = front(TURNED, CAST)
-    twin = twins.twin(model, [twins.cast_first])
+    twin = twins.twin(model, [folding.cast_first])
     assert kinds(model)[:2] == ["Transpose", "Cast"]
     assert kinds(twin)[:2] == ["Cast", "Transpose"]
     x = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
     np.testing.assert_array_equal(answers(twin, x)[0], answers(model, x)[0])
-    assert twins.twin(twin, [twins.cast_first]) == twin
+    assert twins.twin(twin, [folding.cast_first]) == twin
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,8 @@ def test_a_scale_that_others_need_stays():
 
 def test_a_scale_of_places_is_no_scale_of_weights():
     places = weights(16, 16, seed=2)
-    cast, turned = ("Cast", ["crops"], ["a"], {"to": FLOAT}), ("Transpose", ["a"], ["b"], {})
-    turned[3]["perm"] = [0, 3, 1, 2]
+    cast = ("Cast", ["crops"], ["a"], {"to": FLOAT})
+    turned = ("Transpose", ["a"], ["b"], {"perm": [0, 3, 1, 2]})
     model = front(cast, turned, ("Mul", ["b", "s"], ["x"], {}), constants={"s": places})
     assert "Mul" in kinds(twins.twin(model, twins.EXPORTED))
 
