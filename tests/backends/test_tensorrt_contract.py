@@ -303,10 +303,9 @@ def test_a_lost_device_that_frees_nothing_keeps_no_other_object(
     session = open_session()
     world.fail("cuGraphExecDestroy", *range(1, 100))
     session.close()
-    world.graphs.clear()  # the stand-in's graphs hold the contexts that they run
-    left = {kind for kind, count in world.held.items() if count}
-    assert left == {"exec"}
     assert world.calls[-2:] == ["pop", "detach"]
+    world.graphs.clear()  # the stand-in's graphs hold the contexts that they run
+    assert {kind for kind, count in world.held.items() if count} == {"exec"}
 
 
 def test_an_idle_session_keeps_the_device_warm_and_answers_as_ever(
