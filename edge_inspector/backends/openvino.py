@@ -31,7 +31,7 @@ class OpenVino:
         try:
             graph = core.read_model(model)
             shape = _check(graph)
-            # A free n costs three times as much per crop; 16 runs of one crop cost less than one
+            # A free n costs three times as much per crop; 16 runs of one crop cost no more than one
             # run of 16 does, and a crop's score cannot depend on its neighbours in the batch.
             graph.reshape([1, *shape])
             alone = _Lane(core.compile_model(graph, "CPU", _settings(threads, streams=1)))

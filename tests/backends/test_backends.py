@@ -58,6 +58,19 @@ def test_score_does_not_depend_on_the_other_crops(tiny_engine: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", REAL)
+def test_answers_do_not_depend_on_the_threads(tiny_engine: Path, name: str) -> None:
+    model = open_engine(tiny_engine).model
+    crops = _crops(9)
+    _, session = open_first([name], model, threads=1)
+    _, more = open_first([name], model, threads=2)
+    for count in (9, 1, 4, 5, 2):
+        one, other = session.run(crops[:count]), more.run(crops[:count])
+        assert one.keys() == other.keys()
+        for output in one:
+            np.testing.assert_array_equal(one[output], other[output])
+
+
+@pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize(
     "crops",
     [
