@@ -14,6 +14,8 @@ from edge_inspector.backends import open_first, precision_of
 from edge_inspector.bundle import MANIFEST, Engine, open_engine
 from edge_inspector.choice import Runtimes, candidates, open_runner
 from edge_inspector.cli.engine_build import add_build, run_build
+from edge_inspector.cli.engine_half import add_half, run_half
+from edge_inspector.cli.engine_lint import add_lint, run_lint
 from edge_inspector.errors import BackendMissing, DataError, EngineRefused, Misuse
 from edge_inspector.manifest import load_manifest
 from edge_inspector.records import Pixels
@@ -40,7 +42,9 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         )
     agree.add_argument("--data", type=Path, help="CSV or folder of images to compare on")
     agree.add_argument("--crops", type=int, default=200, help="how many crops; default 200")
+    add_lint(actions.add_parser("lint", help="what makes its graph slow, and the rewrite"))
     add_build(actions.add_parser("build", help="TensorRT plans for this box, kept for the line"))
+    add_half(actions.add_parser("half", help="its next version in float16, for TensorRT"))
     for action in (listing, show, verify, agree):
         action.add_argument("--json", action="store_true", help="print one object")
 
@@ -152,4 +156,12 @@ def _crops(engine: Engine, data: Path | None, count: int) -> Pixels:
     return np.stack(found)
 
 
-_ACTIONS = {"list": _list, "show": _show, "verify": _verify, "parity": _parity, "build": run_build}
+_ACTIONS = {
+    "list": _list,
+    "show": _show,
+    "verify": _verify,
+    "parity": _parity,
+    "build": run_build,
+    "half": run_half,
+    "lint": run_lint,
+}
