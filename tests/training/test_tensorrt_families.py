@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -63,10 +62,3 @@ def test_a_family_builds_in_every_precision(family: str, tmp_path: Path) -> None
 def test_a_plan_of_half_the_bits_is_smaller() -> None:
     model = exported("efficientnet-lite0")
     assert len(plan(in_half(model)).raw) < 0.75 * len(plan(model).raw)
-
-
-def test_bytes_are_cast_before_anything_else_reads_them() -> None:
-    """TensorRT takes bytes into a Cast alone."""
-    for family in FAMILIES:
-        graph = onnx.load_from_string(exported(family)).graph
-        assert {node.op_type for node in graph.node if "crops" in node.input} == {"Cast"}, family
