@@ -1,6 +1,5 @@
 """With less time a unit is judged by a lower step, by its own calibration, or by nobody."""
 
-import threading
 from pathlib import Path
 
 import cv2
@@ -9,7 +8,6 @@ import pytest
 import tomlkit
 
 from edge_inspector import clock
-from edge_inspector.backends.openvino import OpenVino
 from edge_inspector.bundle import open_engine
 from edge_inspector.errors import DocumentError
 from edge_inspector.golden import Goldens
@@ -22,36 +20,15 @@ from edge_inspector.studies.observed import unit_score
 from edge_inspector.wiring import evidence
 from tests.conftest import write_engine
 from tests.integration.conftest import write_recipe
+from tests.integration.slow_backend import LARGE_S
 
 MS = clock.NS_PER_MS
-SLOW_S = 0.06
-RUNTIME = f"{__name__}:SlowWhenLarge"
+RUNTIME = "tests.integration.slow_backend:SlowWhenLarge"
 REGION = {"name": "whole", "rect": [0, 0, 32, 32]}
 RULES = Path(__file__).resolve().parents[1] / "edge_inspector" / "rules" / "bga_simulated.toml"
 GOOD = np.full((32, 32), 100, np.uint8)
 BAD = GOOD.copy()
 BAD[4:12, 4:12] = 230
-
-
-class SlowWhenLarge(OpenVino):
-    """A plug-in runtime that needs long for crops of 32 px and not for those of 16."""
-
-    name = "slow when large"
-
-    def open(self, model, *, threads):
-        return SlowSession(super().open(model, threads=threads))
-
-
-class SlowSession:
-    def __init__(self, session):
-        self._session = session
-
-    def run(self, batch):
-        threading.Event().wait(SLOW_S if batch.shape[1] == 32 else 0)
-        return self._session.run(batch)
-
-    def close(self):
-        self._session.close()
 
 
 def frame(pixels, budget_ms=1000):
@@ -105,7 +82,7 @@ def test_with_less_time_the_next_step_judges_and_the_verdict_says_so(inspector, 
     assert (bad.outcome, good.outcome) == (Outcome.FAIL, Outcome.PASS)
     assert bad.degraded == good.degraded == ("all but quick",)
     assert bad.engine != open_engine(tiny_engine).digest[:16]
-    assert bad.stages_us["infer"] < SLOW_S * 1e6
+    assert bad.stages_us["infer"] < LARGE_S * 1e6
 
 
 def test_what_cannot_be_in_time_is_not_begun(tiny_engine, tmp_path):
