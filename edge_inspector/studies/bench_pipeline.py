@@ -111,6 +111,8 @@ def run(
         "lost": max(len(tally.truth) - tally.verdicts, 0),
         "doubled": summary["doubled"],
         "missed": summary["timeouts"],
+        "late_passes": summary["late_passes"],
+        "stale": summary["stale"],
         "shed": stages.shed,
         "total_ms": summary["latency_ms"],
         "stages_ms": stages.table(station.log_path),

@@ -62,6 +62,10 @@ class Tally:
     engine: Calls = field(default_factory=Calls)
     rules: Calls = field(default_factory=Calls)
     timeouts: int = 0
+    late_passes: int = 0
+    """Passed after the deadline."""
+    stale: int = 0
+    """Verdicts that came when they were not valid any more: a gate rejects."""
 
     def offer(self, unit_id: str, label: str) -> None:
         """A unit was sent to the line."""
@@ -81,7 +85,10 @@ class Tally:
         if verdict.outcome is Outcome.FAIL:
             self.classes[verdict.defect_class or UNNAMED] += 1
         self.timeouts += verdict.reason is Reason.TIMEOUT
-        self.latencies_ms.append((received_ns - verdict.time_zero_ns) / 1e6)
+        latency_ms = (received_ns - verdict.time_zero_ns) / 1e6
+        self.latencies_ms.append(latency_ms)
+        self.late_passes += verdict.outcome is Outcome.PASS and not verdict.deadline_met
+        self.stale += latency_ms * 1000 >= verdict.valid_us
         label = self.truth.get(unit_id)
         if label is not None:
             self.engine.add(label, verdict.outcome)
@@ -107,6 +114,8 @@ class Tally:
             "lost": max(accepted - self.verdicts, 0),
             "doubled": self.doubled,
             "timeouts": self.timeouts,
+            "late_passes": self.late_passes,
+            "stale": self.stale,
             "outcomes": dict(self.outcomes),
             "defect_classes": dict(self.classes),
             "engine": self.engine.summary(),

@@ -78,3 +78,15 @@ def test_percentiles_are_those_of_the_values():
         "p99_99": 9999.0,
         "max": 10_000.0,
     }
+
+
+def test_what_comes_late_is_told_from_what_was_passed_late():
+    tally = Tally(budget_ms=50)
+    fresh = {"valid_us": 60_000, "deadline_met": True}
+    tally.receive(verdict(1, "a", **fresh), 59_000_000)
+    tally.receive(verdict(2, "b", **fresh), 60_000_000)
+    tally.receive(verdict(3, "c", **(fresh | {"deadline_met": False})), 59_000_000)
+    late = {"reason": Reason.TIMEOUT, "deadline_met": False, "valid_us": 60_000}
+    tally.receive(verdict(4, "d", Outcome.UNINSPECTED, **late), 59_000_000)
+    summary = tally.summary(accepted=4)
+    assert (summary["late_passes"], summary["stale"]) == (1, 1)
