@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tomlkit
+from numpy.typing import NDArray
 
 from edge_inspector import clock
 from edge_inspector.bundle import open_engine
@@ -271,8 +272,8 @@ class Meter:
 def summary(
     received: Mapping[int, tuple[Verdict, int]],
     first: int,
-    due_ns: Sequence[int],
-    offered_ns: Sequence[int],
+    due_ns: NDArray[np.int64],
+    offered_ns: NDArray[np.int64],
     budget_ms: float,
 ) -> dict[str, Any]:
     """Rates, outcomes by reason, and latency from when a unit was due to when its verdict came."""
