@@ -255,6 +255,15 @@ def test_a_capture_that_fails_is_ended_and_its_graph_is_never_launched(
     _assert_nothing_is_held(world)
 
 
+def test_an_engine_whose_plain_path_fails_after_its_capture_did_is_refused(
+    world: World, open_session: Open
+) -> None:
+    world.fail("execute_async_v3", 2, 3)
+    with pytest.raises(EngineRefused, match="execute_async_v3 returned False"):
+        open_session()
+    _assert_nothing_is_held(world)
+
+
 def test_without_the_drivers_graphs_the_plain_path_serves(world: World, open_session: Open) -> None:
     session = open_session(graphs=False)
     crops = _crops(4)
