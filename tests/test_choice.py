@@ -73,8 +73,8 @@ def _note(runtimes: Runtimes) -> Path:
     return found
 
 
-def _chosen(engine: Engine, runtimes: Runtimes, **asked) -> str:
-    runner, session = open_runner(engine, runtimes, **asked)
+def _chosen(engine: Engine, runtimes: Runtimes, precision=None, crops=1) -> str:
+    runner, session = open_runner(engine, runtimes, precision=precision, crops=crops)
     assert session.run(engine.bad[np.newaxis])["score"][0] == pytest.approx(
         engine.manifest.challenge.bad_score, abs=1e-4
     )
@@ -137,7 +137,7 @@ def test_what_does_not_hold_is_measured_again_and_told(engine, runtimes, told, c
     assert (now["runner"], now["key"]) == (runner, kept["key"])
 
 
-def _rekeyed(kept: dict, **changes) -> str:
+def _rekeyed(kept, **changes):
     return json.dumps({**kept, "key": {**kept["key"], **changes}})
 
 
