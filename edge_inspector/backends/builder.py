@@ -14,7 +14,7 @@ from typing import Any
 from edge_inspector import clock
 from edge_inspector.backends import check_input
 from edge_inspector.backends.trt_words import Tell, logger, progress
-from edge_inspector.errors import EngineRefused
+from edge_inspector.errors import BackendMissing, EngineRefused
 
 PRECISIONS = {"FP8": "fp8", "INT8": "int8", "HALF": "float16", "BF16": "bfloat16"}
 """TensorRT's types by our names, the lowest first; a graph without them is float32."""
@@ -56,9 +56,11 @@ def built(
     """
     begun = clock.now_ns()
     log = logger(trt)
-    builder = trt.Builder(log)
+    builder = _builder(trt, log)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
+    if network is None:
+        raise EngineRefused(f"{trt.__name__} gives no strongly typed network: {log.last()}")
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
         raise EngineRefused(
@@ -81,6 +83,16 @@ def built(
     return Built(bytes(raw), shape, precision_of(network), learned, seconds)
 
 
+def _builder(trt: ModuleType, log: Any) -> Any:
+    try:
+        return trt.Builder(log)
+    except TypeError as error:  # how its bindings tell of a null pointer
+        raise BackendMissing(
+            f"the builder of {trt.__name__} does not start: {log.last()}; it needs a driver, and "
+            "the builder resources for this GPU that come with the full package"
+        ) from error
+
+
 def _config(trt: ModuleType, builder: Any, options: BuildOptions) -> Any:
     config = builder.create_builder_config()
     config.builder_optimization_level = options.level
@@ -93,9 +105,11 @@ def _config(trt: ModuleType, builder: Any, options: BuildOptions) -> Any:
 
 def give_timing(config: Any, timing: bytes, log: Any) -> None:
     """Let the builder use what an earlier build measured; another device's is left aside."""
-    found = config.create_timing_cache(timing) or config.create_timing_cache(b"")
-    if found is None or not config.set_timing_cache(found, False):
-        raise EngineRefused(f"TensorRT takes no timing cache: {log.last()}")
+    for raw in (timing, b""):
+        found = config.create_timing_cache(raw)
+        if found is not None and config.set_timing_cache(found, False):
+            return
+    raise EngineRefused(f"TensorRT takes no timing cache: {log.last()}")
 
 
 def take_timing(config: Any) -> bytes:

@@ -319,6 +319,58 @@ def test_releases_that_are_known_are_taken(module: str, version: str) -> None:
     trt_words.check_version(SimpleNamespace(__name__=module, __version__=version))  # type: ignore[arg-type]
 
 
+class Silent:
+    """What of a module without its libraries is there: a factory that gives a null pointer."""
+
+    __name__ = "tensorrt"
+
+    class ILogger:
+        ERROR, INTERNAL_ERROR = 0, 1
+
+        def __init__(self) -> None:
+            """As the bindings'."""
+
+        def log(self, severity: int, message: str) -> None:
+            """Overridden."""
+
+    def Builder(self, log: Any) -> Any:  # noqa: N802
+        log.log(0, "Unable to load library:\n libnvinfer_builder_resource_sm86.so.11.4.1")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def test_a_builder_that_does_not_start_says_why() -> None:
+    release: Any = Silent()
+    with pytest.raises(
+        BackendMissing, match=r"does not start: Unable to load library: libnvinfer_b"
+    ):
+        built(release, MODEL, BuildOptions(), Told())
+
+
+class Timed:
+    """A configuration that takes no times of another device."""
+
+    def __init__(self, *taken: bytes) -> None:
+        self.taken = taken
+        self.given: list[bytes] = []
+
+    def create_timing_cache(self, raw: bytes) -> bytes | None:
+        return raw
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.given.append(cache)
+        return cache in self.taken
+
+
+def test_times_of_another_device_are_left_aside() -> None:
+    log = SimpleNamespace(last=lambda: "the timing cache is disabled")
+    config = Timed(b"")
+    give_timing(config, b"of another", log)
+    assert config.given == [b"of another", b""]
+    with pytest.raises(EngineRefused, match="takes no timing cache: the timing cache is disabled"):
+        give_timing(Timed(), b"", log)
+
+
 class Inspected:
     """What of an engine the inspector says, as the documents of 10.x and 11.x write it."""
 
