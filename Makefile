@@ -27,7 +27,7 @@ check: $(DEV)
 
 # Short benches against bench/budgets.toml.
 bench: $(DEV)
-	$(BIN)/python bench/check_budgets.py
+	$(BIN)/python -m bench.check_budgets
 
 # The page of speed, docs/performance.md, from what the benches kept; measures nothing.
 performance: $(DEV)
