@@ -51,6 +51,25 @@ def _layout_to_cast(graph: Graph, name: str) -> list[NodeProto]:
     return []
 
 
+def keep_batch(graph: Graph) -> None:
+    """
+    Let reshapes copy the batch's side (0) instead of working it out (-1).
+
+    What is worked out has no name: ONNX Runtime then no longer knows two values to be of one shape,
+    and adds and activates in nodes of their own what it would within a convolution.
+    """
+    for node in graph.nodes:
+        sides = graph.value(node.input[1]) if node.op_type == "Reshape" else None
+        if sides is None or not sides.size or sides[0] != -1 or 0 in sides:
+            continue
+        before, after = (graph.shapes.get(name) for name in (node.input[0], node.output[0]))
+        if before is not None and after is not None and before[:1] == after[:1] == (1,):
+            kept = sides.copy()
+            kept[0] = 0
+            del node.attribute[:]  # allowzero, which would read the 0 as a side without length
+            node.input[1] = graph.add(f"{node.output[0]}_sides", kept)
+
+
 def drop_idle(graph: Graph) -> None:
     """Take out what gives its input as it is: less 0, times 1, the mean of one value."""
     for node in list(graph.nodes):

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from edge_inspector.errors import EngineRefused
-from edge_inspector.training.folding import cast_first, drop_idle, fold_planes, fold_scales
+from edge_inspector.training.folding import (
+    cast_first,
+    drop_idle,
+    fold_planes,
+    fold_scales,
+    keep_batch,
+)
 from edge_inspector.training.graph_walk import Graph, attribute
 from edge_inspector.training.twin_kernels import CUBIC, block_kernel, cubic_kernel, reach_of
 
@@ -179,6 +185,12 @@ def _written(graph: Graph) -> bytes:
     return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
-EXPORTED: tuple[Rewrite, ...] = (cast_first, drop_idle, fold_scales, fold_planes)
+EXPORTED: tuple[Rewrite, ...] = (
+    cast_first,
+    keep_batch,
+    drop_idle,
+    fold_scales,
+    fold_planes,
+)
 """What every export gets."""
 EVERY: tuple[Rewrite, ...] = (*EXPORTED, without_transposed, without_bicubic)

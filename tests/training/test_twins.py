@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -247,3 +248,23 @@ def test_what_does_nothing_goes():
 def test_what_is_no_model_is_refused(raw):
     with pytest.raises(EngineRefused, match=r"model\.onnx"):
         twins.twin(raw)
+
+
+def test_the_batch_keeps_its_name_behind_a_reshape():
+    model = graph(
+        [
+            ("Reshape", ["crops", "sides"], ["rows"], {"allowzero": 1}),
+            ("Relu", ["rows"], ["score"], {}),
+        ],
+        shape=(6, 4),
+        kind=FLOAT,
+        constants={"sides": np.array([-1, 4, 6])},
+    )
+    written = onnx.shape_inference.infer_shapes(
+        onnx.load_from_string(twins.twin(model, [folding.keep_batch]))
+    )
+    known = {v.name: v.type.tensor_type.shape.dim[0].dim_param for v in written.graph.value_info}
+    assert known["rows"] == written.graph.input[0].type.tensor_type.shape.dim[0].dim_param != ""
+    x = noise(3, 6, 4)
+    (found,) = answers(written.SerializeToString(), x)
+    np.testing.assert_array_equal(found, np.maximum(x.reshape(3, 4, 6), 0))
