@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,20 @@ class PlanCache:
             left.unlink()
         self._replace(path, raw)
         self._seal(path.with_suffix(".json"), whole)
-        for other, stated in self._others(identity):
-            if OUTLIVED.issuperset(differing(identity, stated)):
+        for other, stated in self._alike(identity):
+            if other != path and OUTLIVED.issuperset(differing(identity, stated["identity"])):
                 self.remove(other)
         return path
+
+    def newest(self, identity: Facts, free: Collection[str]) -> Facts:
+        """The identity of the plan built last that differs in `free` alone, else the given one."""
+        fitting = [
+            facts
+            for _, facts in self._alike(identity)
+            if set(free).issuperset(differing(identity, facts["identity"]))
+        ]
+        last = max(fitting, key=lambda facts: str(facts["built_utc"]), default=None)
+        return last["identity"] if last else identity
 
     def add(self, path: Path, facts: Facts) -> None:
         """Write further facts into a plan's sidecar; raises `NotKept`."""
@@ -125,19 +135,21 @@ class PlanCache:
         """What changed since the plan that is kept of the same model, if one is."""
         changes = [
             [f"{n} was {stated.get(n)}, is {identity[n]}" for n in differing(identity, stated)]
-            for _, stated in self._others(identity)
+            for stated in (facts["identity"] for _, facts in self._alike(identity))
         ]
         fewest = min(changes, key=lambda found: len(found), default=None)
-        return "; ".join(fewest) if fewest else "no plan of this model is kept"
+        if fewest is None:
+            return "no plan of this model is kept"
+        return "; ".join(fewest) or "the plan is gone, its sidecar is not"
 
-    def _others(self, identity: Facts) -> list[tuple[Path, Facts]]:
-        """Plans of the same model, and the identities that their sidecars state."""
-        found = []
+    def _alike(self, identity: Facts) -> list[tuple[Path, Facts]]:
+        """Plans of the same model, and what their sidecars say."""
+        found: list[tuple[Path, Facts]] = []
         for side in sorted(self.folder.glob("*.json")):
             with suppress(NotKept):
-                stated = self._sidecar(side.with_suffix(".plan"))["identity"]
-                if stated != identity and stated["model_sha256"] == identity["model_sha256"]:
-                    found.append((side.with_suffix(".plan"), stated))
+                facts = self._sidecar(side.with_suffix(".plan"))
+                if facts["identity"]["model_sha256"] == identity["model_sha256"]:
+                    found.append((side.with_suffix(".plan"), facts))
         return found
 
     def _timing(self, identity: Facts) -> Path:

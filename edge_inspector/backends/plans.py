@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,9 @@ SAID_AS = {
     "float32": r"\b(float|fp32|float32)\b",
 }
 """How an engine's inspector names types, which differs between releases."""
+OPTIONS = tuple(field.name for field in fields(BuildOptions))
+FORM = 1
+"""Raised when the same options make another plan in a later release of this package."""
 TIMING = ("module", "version", "gpu", "compute_capability", "multiprocessors")
 """What measured times of kernels depend on."""
 
@@ -57,31 +60,34 @@ def obtain(
     model: bytes,
     cache: Path | None,
     device: Device,
-    options: BuildOptions,
+    options: BuildOptions | None,
     tell: Tell,
 ) -> Plan:
     """
     The plan that is kept of this model for this box, else a new one; why, is told.
 
+    Without `options` the one built last, with whatever options, else a new one with the usual ones.
     Raises `EngineRefused` with TensorRT's words. A folder that cannot be written costs a build at
     each start and no more.
     """
     check_version(trt)
+    identity = identity_of(trt, model, device, options or BuildOptions())
     if cache is None:
         tell("plan_building", reason="no folder is given to keep plans in")
-        return _plan(_told(built(trt, model, options, tell), tell), trt.__name__, options)
-    identity = identity_of(trt, model, device, options)
+        return _plan(_built(trt, model, identity, tell), identity)
     store = PlanCache(cache)
     try:
+        if options is None:
+            identity = dict(store.newest(identity, OPTIONS))
         return _kept(store, identity)
     except (NotKept, OSError):
         pass  # looked at again under the lock: another process may be about to write it
     try:
         with store.locked(tell):
-            return _kept_or_built(trt, model, store, identity, options, tell)
+            return _kept_or_built(trt, model, store, identity, tell)
     except OSError as error:
         tell("plan_building", reason=f"plans cannot be kept: {error}")
-        return _plan(_told(built(trt, model, options, tell), tell), trt.__name__, options)
+        return _plan(_built(trt, model, identity, tell), identity)
 
 
 def forget(plan: Plan, why: str, tell: Tell) -> None:
@@ -130,6 +136,7 @@ def identity_of(
         "multiprocessors": device.multiprocessors,
         "cuda": ".".join(map(str, device.cuda)),
         "driver": device.driver,
+        "form": FORM,
         **asdict(options),
     }
 
@@ -137,24 +144,13 @@ def identity_of(
 def _kept(store: PlanCache, identity: dict[str, Any]) -> Plan:
     raw, facts, path = store.read(identity)
     height, width, channels = facts["shape"]
-    return Plan(
-        raw,
-        identity["module"],
-        (height, width, channels),
-        identity["max_batch"],
-        facts["precision"],
-        fresh=False,
-        kept=path,
-    )
+    shape = (height, width, channels)
+    module, most = identity["module"], identity["max_batch"]
+    return Plan(raw, module, shape, most, facts["precision"], fresh=False, kept=path)
 
 
 def _kept_or_built(
-    trt: ModuleType,
-    model: bytes,
-    store: PlanCache,
-    identity: dict[str, Any],
-    options: BuildOptions,
-    tell: Tell,
+    trt: ModuleType, model: bytes, store: PlanCache, identity: dict[str, Any], tell: Tell
 ) -> Plan:
     """Under the lock; an `OSError` of a write costs no build."""
     try:
@@ -162,7 +158,7 @@ def _kept_or_built(
     except NotKept as reason:
         tell("plan_building", reason=str(reason))
     about = {name: identity[name] for name in TIMING}
-    found = _told(built(trt, model, options, tell, store.read_timing(about)), tell)
+    found = _built(trt, model, identity, tell, store.read_timing(about))
     facts = {
         "shape": found.shape,
         "precision": found.precision,
@@ -176,18 +172,21 @@ def _kept_or_built(
         path = store.write(identity, found.raw, facts)
     except OSError as error:
         tell("plan_not_kept", reason=f"{store.folder}: {error.strerror or error}")
-    return _plan(found, trt.__name__, options, path)
+    return _plan(found, identity, path)
 
 
-def _told(found: Built, tell: Tell) -> Built:
+def _built(
+    trt: ModuleType, model: bytes, identity: dict[str, Any], tell: Tell, timing: bytes = b""
+) -> Built:
+    options = BuildOptions(**{name: identity[name] for name in OPTIONS})
+    found = built(trt, model, options, tell, timing)
     tell("plan_built", seconds=found.seconds, bytes=len(found.raw), precision=found.precision)
     return found
 
 
-def _plan(found: Built, module: str, options: BuildOptions, kept: Path | None = None) -> Plan:
-    return Plan(
-        found.raw, module, found.shape, options.max_batch, found.precision, fresh=True, kept=kept
-    )
+def _plan(found: Built, identity: dict[str, Any], kept: Path | None = None) -> Plan:
+    module, most = identity["module"], identity["max_batch"]
+    return Plan(found.raw, module, found.shape, most, found.precision, fresh=True, kept=kept)
 
 
 def _types(found: Any) -> Iterator[str]:

@@ -94,6 +94,11 @@ def test_a_changed_byte_is_told(cache: PlanCache, kept: Path) -> None:
     assert "is not what was written: its sha256 differs" in why_not(cache)
 
 
+def test_a_plan_that_is_gone_is_told(cache: PlanCache, kept: Path) -> None:
+    kept.unlink()
+    assert why_not(cache) == "the plan is gone, its sidecar is not"
+
+
 def test_a_plan_without_its_sidecar_is_told(cache: PlanCache, kept: Path) -> None:
     kept.with_suffix(".json").unlink()
     assert "has no sidecar" in why_not(cache)

@@ -122,6 +122,27 @@ def test_why_a_plan_is_built_again_is_told(trt, tmp_path: Path, changed, reason)
     assert told.reasons()[0].startswith(reason)
 
 
+def test_a_station_takes_the_plan_that_was_built_last_with_whatever_options(
+    trt, tmp_path: Path
+) -> None:
+    obtained(trt, tmp_path, max_batch=4)
+    obtained(trt, tmp_path, max_batch=64)
+    told = Told()
+    found = obtain(trt, MODEL, tmp_path, ORIN, None, told)
+    assert (found.max_batch, found.fresh, told) == (64, False, [])
+    assert found.kept is not None
+    os.truncate(found.kept, 100)
+    again = obtain(trt, MODEL, tmp_path, ORIN, None, told)
+    assert (again.max_batch, again.fresh) == (64, True)
+
+
+def test_a_station_builds_with_the_usual_options_where_nothing_is_kept(trt, tmp_path: Path) -> None:
+    found = obtain(trt, MODEL, tmp_path, ORIN, None, Told())
+    assert (found.max_batch, found.fresh) == (BuildOptions().max_batch, True)
+    other = obtain(trt, MODEL, tmp_path, replace(ORIN, name="L4"), None, Told())
+    assert other.fresh
+
+
 def test_a_new_release_of_tensorrt_builds_again(trt, tmp_path: Path, monkeypatch) -> None:
     obtained(trt, tmp_path)
     monkeypatch.setattr(trt, "__version__", "1.8.0.1")
