@@ -37,7 +37,7 @@ from edge_inspector.studies.tally import percentiles
 SHARES = (0.5, 0.9, 1.2, 3.0)
 """Of what the station takes at most; the second is its rated load, the last an overload."""
 RATED, OVERLOAD = 0.9, 3.0
-WARM_UP_UNITS = 40
+LEAST_UNITS = 16
 PICTURES = 8
 CELL_PX = 256
 MARK_PX, ROOM_PX = 128, 16
@@ -189,9 +189,9 @@ def loads(
         VerdictConsumer(verdicts, consumer="bench", start="live") as consumer,
     ):
         meter = Meter(station, consumer, frames, folder, case.budget_ms)
-        rate_hz = meter.offer(WARM_UP_UNITS, 0.0)["in_time_hz"]
+        rate_hz = meter.offer(LEAST_UNITS, 0.0)["in_time_hz"]
         for share in (0.0, *SHARES):
-            units = max(int((share or 1.0) * rate_hz * seconds), WARM_UP_UNITS)
+            units = max(int((share or 1.0) * rate_hz * seconds), LEAST_UNITS)
             row = meter.offer(units, share * rate_hz)
             if not share:
                 rate_hz = max(row["in_time_hz"], 1.0)
