@@ -35,7 +35,7 @@ def configure(level: Level = "info", *, json: bool | None = None) -> None:
 
 def _json(event: Any, *, default: Callable[[Any], Any]) -> str:
     """As json.dumps would write it, in a tenth of the time."""
-    return msgspec.json.encode(event, enc_hook=default).decode()
+    return msgspec.json.format(msgspec.json.encode(event, enc_hook=default), indent=0).decode()
 
 
 def escaped(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

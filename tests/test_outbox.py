@@ -181,6 +181,20 @@ def test_where_units_are_quick_an_accept_row_waits_for_its_verdict_and_not_for_l
         assert desk.outbox._quick_ns == 0
 
 
+def test_a_pass_that_waited_for_the_disk_beyond_its_deadline_is_none(tmp_path):
+    now_ns = clock.now_ns()
+    with Desk(tmp_path) as desk:
+        late, failed, passed = desk.commit(
+            verdict(1, deadline_ns=now_ns - 1),
+            verdict(2, deadline_ns=now_ns - 1, outcome=Outcome.FAIL),
+            verdict(3, deadline_ns=now_ns + 60_000_000_000),
+        )
+    told = [(row.verdict.outcome, row.verdict.reason) for row in (late, failed, passed)]
+    assert told[0] == (Outcome.UNINSPECTED, Reason.TIMEOUT)
+    assert told[1:] == [(Outcome.FAIL, None), (Outcome.PASS, None)]
+    assert [row.verdict.deadline_met for row in (late, failed, passed)] == [False, False, True]
+
+
 def test_cursors_go_with_the_next_batch_and_alone_after_a_while(tmp_path):
     with Desk(tmp_path) as desk:
         desk.outbox.acked("plc", 3)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -113,17 +114,17 @@ def _play(args: argparse.Namespace, line: Line, truth: TextIO | None, shots: Ite
     pace = Pace(args.rate or None, threading.Event())
     # A trigger id that a PLC can hold: 32 bit.
     first = args.first or max(clock.utc_ns() // clock.NS_PER_MS % 2**32, 1)
-    sent = 0
+    sent, scene = 0, Path(args.scene).name
     for number, shot in enumerate(shots):
         trigger_id, said = first + number, None
         if args.incumbent_errors is not None:
             said = incumbent_said(shot.label, args.incumbent_errors, args.seed, number)
-        unit_id = f"{Path(args.scene).name}-{trigger_id}"[-64:]
+        unit_id = f"{scene}-{trigger_id}"[-64:]
         pace.wait()
         if truth is not None:
             row = {"unit_id": unit_id, "trigger_id": trigger_id, "label": shot.label}
             row |= {"scene": shot.name, "incumbent": said, "offered_mono_ns": clock.now_ns()}
-            truth.write(json.dumps(row) + "\n")
+            truth.write(msgspec.json.encode(row).decode() + "\n")
         line.send(Offered(shot.pixels, unit_id, trigger_id, said), paced=args.rate > 0)
         sent += 1
     return sent

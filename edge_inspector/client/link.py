@@ -9,7 +9,7 @@ import zmq
 
 from edge_inspector.client.frames import Part
 from edge_inspector.errors import Misuse
-from edge_inspector.wire import sockets
+from edge_inspector.wire import assured, sockets
 
 _HWM = 256
 _MAX_REPLY = 64 * 1024
@@ -45,18 +45,20 @@ class Link:
 
     def send(self, parts: Sequence[Part]) -> bool:
         """False where nobody is connected or the pipe is full."""
-        copied = memoryview(parts[-1]).nbytes < _LARGE
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=copied)
+            if memoryview(parts[-1]).nbytes < _LARGE:
+                sockets.send(self._socket, parts)
+            else:
+                self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
 
-    def receive(self) -> Iterator[list[bytes]]:
+    def receive(self) -> Iterator[list[Part]]:
         """What has come, a bounded number of messages."""
         for _ in range(_BURST):
             try:
-                yield self._socket.recv_multipart(zmq.NOBLOCK)
+                yield sockets.receive(self._socket, assured.MAX_PARTS)
             except zmq.Again:
                 return
 

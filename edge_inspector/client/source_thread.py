@@ -156,7 +156,7 @@ class SourceThread(threading.Thread):
         header = Header(type=kind, epoch=self._offers.epoch, seq=seq)
         return self._link.send(assured.build(metadata, header))
 
-    def _hear(self, parts: list[bytes], now_ns: int) -> None:
+    def _hear(self, parts: Sequence[assured.Part], now_ns: int) -> None:
         """Whatever cannot be read is counted: the daemon will be asked again."""
         with self._changed:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -73,7 +74,7 @@ class Subscription:
         """Whether SUBSCRIBE goes out as soon as somebody is connected."""
         return not self._asked_ns and now_ns() >= self._retry_ns
 
-    def hear(self, parts: list[bytes]) -> None:
+    def hear(self, parts: Sequence[assured.Part]) -> None:
         """Take in one message."""
         self.heard_ns = now_ns()
         said = self._gate.hear(parts, self.heard_ns)

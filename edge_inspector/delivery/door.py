@@ -37,23 +37,18 @@ class Door:
         sockets.bind(self.socket, endpoint)
         sockets.open_to_group(endpoint)
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
+    def receive(self) -> tuple[bytes, list[Part]] | None:
         """Who says what, None when nobody does; of too many parts only as many as show it."""
         try:
-            peer = self.socket.recv(zmq.NOBLOCK)
+            peer, *parts = sockets.receive(self.socket, assured.MAX_PARTS + 1)
         except zmq.Again:
             return None
-        parts: list[bytes] = []
-        while self.socket.getsockopt(zmq.RCVMORE):
-            part = self.socket.recv()
-            if len(parts) <= assured.MAX_PARTS:
-                parts.append(part)
-        return peer, parts
+        return bytes(peer), parts
 
     def send(self, peer: bytes, parts: Sequence[Part]) -> Fate:
         """Hand a message over, or say why not: the peer does not read, or is not there."""
         try:
-            self.socket.send_multipart([peer, *parts], zmq.NOBLOCK)
+            sockets.send(self.socket, [peer, *parts])
         except zmq.Again:
             return "full"
         except zmq.ZMQError as error:

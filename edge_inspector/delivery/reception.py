@@ -65,7 +65,7 @@ class Reception:
         self._links = 0
         self._bad: OrderedDict[bytes, int] = OrderedDict()
 
-    def hear(self, peer: bytes, parts: list[bytes]) -> None:
+    def hear(self, peer: bytes, parts: list[assured.Part]) -> None:
         """Do what a message asks, or refuse it; one who sent too many bad ones is not read."""
         if self._bad.get(peer, 0) >= MAX_BAD:
             self._counters["messages_unread"] += 1

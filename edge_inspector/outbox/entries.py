@@ -13,6 +13,7 @@ from edge_inspector.records import Committed, FrameHead, FrameKey, Outcome, Reas
 
 MAX_BODY = 4096
 """Bytes of a verdict, so that it travels in one message."""
+LATE = "judged in time, but the log could not be written before the deadline"
 _ENCODER = msgspec.msgpack.Encoder()
 
 Answer = tuple[FrameKey, Committed | None, bool]
@@ -81,11 +82,14 @@ def passed(side: str, kinds: set[type[Entry]]) -> None:
 
 def as_stored(verdict: Verdict, vseq: int) -> tuple[Verdict, bytes]:
     """
-    The verdict as it is stored, and its bytes.
+    The verdict as it is stored, and its bytes; a pass that waited beyond its deadline is none.
 
     Where it would not fit one message, the regions that passed with the lowest scores are left out.
     """
     now_ns = clock.now_ns()
+    if verdict.outcome is Outcome.PASS and 0 < verdict.deadline_ns < now_ns:
+        late = {"outcome": Outcome.UNINSPECTED, "reason": Reason.TIMEOUT, "detail": LATE}
+        verdict = msgspec.structs.replace(verdict, **late)
     verdict = msgspec.structs.replace(
         verdict,
         vseq=vseq,

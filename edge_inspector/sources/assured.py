@@ -32,6 +32,8 @@ _BURST = 64
 _WAKE_MS = 20
 _FRAME = struct.Struct("<16sQQ")
 _MAX_SAID = 8192
+_MAX_SHOWN = 256
+"""Parts of a message that are kept, so that its sender is told how many too many there were."""
 
 
 class AssuredSource:
@@ -130,13 +132,14 @@ class AssuredSource:
     def _receive(self, offer: Offer) -> None:
         for _ in range(_BURST):
             try:
-                peer, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                identity, *parts = sockets.receive(self._socket, _MAX_SHOWN)
             except zmq.Again:
                 return
+            peer = bytes(identity)
             if not self._peers.muted(peer):
                 self._read(peer, parts, offer)
 
-    def _read(self, peer: bytes, parts: list[bytes], offer: Offer) -> None:
+    def _read(self, peer: bytes, parts: list[assured.Part], offer: Offer) -> None:
         message: Message | None = None
         try:
             message = assured.split(parts)

@@ -156,12 +156,14 @@ class Link:
         It has enough while it knows of more than half of its window. `always` repeats what was
         said, since a full pipe may have lost it.
         """
+        if not always and self.told == self.returned:
+            return None
         windows = (self.terms.msgs, self.terms.bytes)
         known = [
             w + told - used for w, told, used in zip(windows, self.told, self.used, strict=True)
         ]
         short = any(2 * left <= window for left, window in zip(known, windows, strict=True))
-        if not always and (self.told == self.returned or not short):
+        if not always and not short:
             return None
         self.told = self.returned
         return Credit(self.told[0] + self.terms.msgs, self.told[1] + self.terms.bytes)

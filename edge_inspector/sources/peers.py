@@ -11,7 +11,7 @@ from edge_inspector.channel import Answer, Pulse
 from edge_inspector.settings import AssuredSource
 from edge_inspector.sources.arrival import Surroundings
 from edge_inspector.sources.link import Book, Link, Terms
-from edge_inspector.wire import assured
+from edge_inspector.wire import assured, sockets
 from edge_inspector.wire.assured import Hello, Metadata, Nack
 from edge_inspector.wire.codes import NO_CLASS, Refusal, Type, Why
 from edge_inspector.wire.header import NO_EPOCH, VERSIONS, Header
@@ -234,7 +234,7 @@ class Peers:
     def _send(self, peer: bytes, metadata: Metadata, header: Header | None) -> bool:
         """False when the peer is gone; a full pipe drops it, since the source's timer asks again."""
         try:
-            self._socket.send_multipart([peer, *assured.build(metadata, header)], zmq.NOBLOCK)
+            sockets.send(self._socket, [peer, *assured.build(metadata, header)])
         except zmq.Again:
             self._around.count(self._name, "unanswered")
         except zmq.ZMQError:  # EHOSTUNREACH

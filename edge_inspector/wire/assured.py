@@ -110,7 +110,7 @@ KINDS: dict[Type, type[Metadata]] = {
     Type.INCUMBENT: Incumbent,
 }
 _TYPES = {kind: number for number, kind in KINDS.items()}
-_DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in KINDS.items()}
+_DECODERS = {int(number): msgspec.msgpack.Decoder(kind) for number, kind in KINDS.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """The last two are no msgspec errors, and hostile metadata raises them."""
@@ -149,9 +149,7 @@ def split(parts: Sequence[Part]) -> Message:
 def read(message: Message) -> Metadata:
     """The typed metadata; raises `Refusal`."""
     try:
-        if not message.metadata:
-            return _DECODERS[Type(message.header.type)].decode(b"\x80")
-        return _DECODERS[Type(message.header.type)].decode(message.metadata)
+        return _DECODERS[message.header.type].decode(message.metadata or b"\x80")
     except _UNREADABLE as error:
         name = Type(message.header.type).name
         raise Refusal(
