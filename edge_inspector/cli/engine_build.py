@@ -37,7 +37,12 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         help="where plans are kept; a station looks in the folder 'compiled' of its store",
     )
     parser.add_argument("--precision", help="one of the engine's alone; by default all it has")
-    parser.add_argument("--max-batch", type=int, default=BuildOptions().max_batch)
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        default=BuildOptions().max_batch,
+        help="most crops in one run; a station takes the plan that was built last",
+    )
     parser.add_argument("--tf32", action="store_true", help="let float32 be rounded to 10 bits")
     parser.add_argument(
         "--check",
