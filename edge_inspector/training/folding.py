@@ -33,9 +33,10 @@ def cast_first(graph: Graph) -> None:
         moves[-1].output[0] = last
         graph.nodes.remove(cast)
         graph.nodes.insert(graph.nodes.index(moves[0]), cast)
-        graph.shapes[f"{name}_cast"] = graph.shapes[name]
-        for move in moves:
-            graph.types[move.output[0]] = graph.types[last]
+        if name in graph.shapes and last in graph.types:
+            graph.shapes[f"{name}_cast"] = graph.shapes[name]
+            for value in (f"{name}_cast", *(move.output[0] for move in moves)):
+                graph.types[value] = graph.types[last]
 
 
 def _layout_to_cast(graph: Graph, name: str) -> list[NodeProto]:

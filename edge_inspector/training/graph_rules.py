@@ -18,7 +18,7 @@ from onnx import NodeProto
 
 from edge_inspector.errors import EngineRefused
 from edge_inspector.training.folding import LAYOUT, REDUCING, folded, is_idle
-from edge_inspector.training.graph_walk import COMPUTE, QUANTISING, Graph, attribute
+from edge_inspector.training.graph_walk import COMPUTE, QUANTISING, Graph, attribute, opset
 
 LARGE = 1 << 17
 """Bytes moved for one crop from which on a map is large: about 0.01 ms of one core's memory."""
@@ -123,9 +123,9 @@ def _operator(graph: Graph, node: NodeProto) -> Found:
             "error",
             f"is of '{node.domain}', which is no plain ONNX; write it in plain operators",
         )
-    opset = next(o.version for o in graph.proto.opset_import if o.domain in ("", "ai.onnx"))
-    if not onnx.defs.has(node.op_type, opset):
-        return "error", f"opset {opset} has no such operator; write it in those that it has"
+    version = opset(graph.proto)
+    if not onnx.defs.has(node.op_type, version):
+        return "error", f"opset {version} has no such operator; write it in those that it has"
     if node.op_type in STEERING:
         return "error", "runs a graph of its own, which no plan can hold; write both ways out"
     return None
@@ -158,8 +158,8 @@ def _double(graph: Graph, node: NodeProto) -> Found:
 def _transpose(graph: Graph, node: NodeProto) -> Found:
     if node.op_type != "Transpose" or graph.moved(node) < LARGE:
         return None
-    order = list(attribute(node, "perm", []))
-    sides = graph.shapes[node.input[0]]
+    sides = graph.shapes.get(node.input[0], ())
+    order = list(attribute(node, "perm", range(len(sides))[::-1]))
     if [axis for axis in order if sides[axis] > 1] == sorted(a for a in order if sides[a] > 1):
         return None  # nothing changes place
     takers = graph.takers[node.output[0]]

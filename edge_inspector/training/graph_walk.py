@@ -16,6 +16,7 @@ from edge_inspector.errors import EngineRefused
 
 COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that multiply with weights: all others move data or change it in place."""
+AGAIN = "export it again"
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -50,7 +51,10 @@ class Graph:
     def value(self, name: str) -> NDArray[Any] | None:
         """The constant of this name, None where it depends on the crop."""
         found = self.constants.get(name)
-        return None if found is None else numpy_helper.to_array(found)
+        try:
+            return None if found is None else numpy_helper.to_array(found)
+        except (TypeError, ValueError) as error:
+            raise EngineRefused(f"its constant '{name}' is damaged: {error}; {AGAIN}") from error
 
     def add(self, name: str, value: NDArray[Any]) -> str:
         """Add a constant; its name."""
@@ -92,9 +96,24 @@ def parsed(model: bytes) -> onnx.ModelProto:
         proto = onnx.load_from_string(model)
     except DecodeError as error:
         raise EngineRefused(f"is no ONNX model ({error}); give a model.onnx") from error
-    if not proto.graph.node or not proto.opset_import:
-        raise EngineRefused("holds no graph; give a model.onnx")
+    nodes = proto.graph.node
+    words = [word for n in nodes for word in (n.op_type, n.domain, n.name, *n.input, *n.output)]
+    if not nodes or not all(isinstance(word, str) for word in words):
+        raise EngineRefused("holds no graph, or a damaged one; give a model.onnx")
+    if not 1 <= opset(proto) <= onnx.defs.onnx_opset_version():
+        raise EngineRefused(
+            f"is of opset {opset(proto)}, {onnx.defs.onnx_opset_version()} is the last that is "
+            f"known; {AGAIN} with a lower one"
+        )
+    if any(value.data_location == onnx.TensorProto.EXTERNAL for value in proto.graph.initializer):
+        raise EngineRefused("keeps weights in another file; save it in one, a model.onnx")
     return proto
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of plain ONNX that a model is written in; 0 where it says none."""
+    plain = [found.version for found in proto.opset_import if found.domain in ("", "ai.onnx")]
+    return max(plain, default=0)
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
@@ -117,7 +136,11 @@ def _inferred(model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[
             sides[0].dim_value = 1
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")
-    inferred = shape_inference.infer_shapes(single, data_prop=True).graph
+    try:
+        inferred = shape_inference.infer_shapes(single, data_prop=True).graph
+    except (shape_inference.InferenceError, UnicodeDecodeError) as error:
+        told = str(error).splitlines()[0]
+        raise EngineRefused(f"its shapes contradict each other: {told}; {AGAIN}") from error
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, Any] = {}
     for constant in inferred.initializer:
@@ -133,4 +156,6 @@ def _inferred(model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[
 
 
 def _type(code: int) -> Any:
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code)) if code else np.dtype(np.float32)
+    if code not in onnx.TensorProto.DataType.values():
+        raise EngineRefused(f"has values of type {code}, which is none; {AGAIN}")
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code) if code else np.float32)

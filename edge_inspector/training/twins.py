@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
+from onnx.shape_inference import InferenceError
 
 from edge_inspector.errors import EngineRefused
 from edge_inspector.training.folding import (
@@ -25,7 +26,7 @@ from edge_inspector.training.folding import (
     fold_scales,
     keep_batch,
 )
-from edge_inspector.training.graph_walk import Graph, attribute
+from edge_inspector.training.graph_walk import AGAIN, Graph, attribute
 from edge_inspector.training.twin_kernels import CUBIC, block_kernel, cubic_kernel, reach_of
 
 ONE_BY_ONE = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSwish", "Elu", "Softplus")
@@ -180,8 +181,9 @@ def _written(graph: Graph) -> bytes:
     proto.graph.initializer.extend(v for v in graph.proto.graph.initializer if v.name in used)
     try:
         onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise EngineRefused(f"the graph is no valid ONNX: {error}; export it again") from error
+    except (onnx.checker.ValidationError, InferenceError, UnicodeDecodeError) as error:
+        told = str(error).strip().splitlines()[0]
+        raise EngineRefused(f"the graph is no valid ONNX: {told}; {AGAIN}") from error
     return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 

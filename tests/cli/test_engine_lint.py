@@ -1,11 +1,14 @@
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 pytest.importorskip("torch", reason="engine lint is part of the training stack's checks")
 
 from edge_inspector.cli.main import main
-from edge_inspector.training.graph_rules import Finding
+from edge_inspector.cli.train_common import tell_lint
+from edge_inspector.training.graph_rules import Finding, lint
 from tests.training.graphs import FLOAT, graph
 
 SHUFFLED = [
@@ -55,3 +58,11 @@ def test_what_is_no_engine_is_told_in_one_line(tmp_path, capsys, raw, code):
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "model.onnx" in told
+
+
+def test_training_tells_warnings_at_its_end_and_leaves_notes_to_the_lint():
+    text = io.StringIO()
+    (warning,) = lint(graph(SHUFFLED, shape=(16, 64, 64)))
+    note = Finding("note", "score", "node", "Reshape", 0, 0, "sum first")
+    tell_lint([warning.figures(), note.figures()], Console(file=text, width=200))
+    assert text.getvalue() == warning.told() + "\n"

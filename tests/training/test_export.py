@@ -92,6 +92,7 @@ def test_figures_say_how_the_engine_was_made(built, crops):
     assert figures["images"] == {"train": 48, "held_out": 12, "corrupt": 0}
     assert figures["steps"] == built[1].steps
     assert set(figures["parity"]) == set(export.RUNTIMES)
+    assert {finding["level"] for finding in figures["lint"]} <= {"note"}
     manifest = open_engine(built[0]).manifest
     assert manifest.training_data_sha256 == crops.digest
     assert manifest.challenge.bad_score > manifest.statistics.maximum
