@@ -26,11 +26,17 @@ from edge_inspector.records import Committed, FrameHead, Verdict
 
 Batch = Callable[[Sequence[Answer], Sequence[Committed]], None]
 MAX_BATCH = 1024
-TIDY_S = 0.5
-"""How often old verdicts are looked for and the write-ahead log is folded into the file."""
+TIDY_S = 2.0
+"""
+How often old verdicts are looked for and the write-ahead log is folded into the file: its syncs
+hold up the writer's for some 10 ms, which must be rarer than one unit in a hundred.
+"""
 RING = 4096
-QUICK_NS = 4 * clock.NS_PER_MS
-"""A unit that is judged within the time of a sync is accepted and judged by the same one."""
+QUICK_NS, SLOW_NS = 4 * clock.NS_PER_MS, 20 * clock.NS_PER_MS
+"""
+A unit that is judged within the time of a sync is accepted and judged by the same one: within the
+first where syncs are quicker than that, and never later than within the second.
+"""
 LAZY_NS = 80 * clock.NS_PER_MS
 """How long a cursor waits for a batch that it can go with."""
 IDLE_S = 0.04
@@ -69,6 +75,7 @@ class Outbox:
         self._entries: SimpleQueue[Entry | None] = SimpleQueue()
         self._quick_ns = 0
         """How long the next unit may take, as far as the last one tells; 0 where that is long."""
+        self._took_ns = 0
         self._stop = threading.Event()
         self._sync_ms: deque[float] = deque(maxlen=RING)
         self._threads: list[threading.Thread] = []
@@ -109,7 +116,8 @@ class Outbox:
         """Write a verdict; answered by it, or by the one that its unit already has."""
         arrival_us = verdict.stages_us.get("arrival", 0)
         took_ns = verdict.decided_ns - verdict.time_zero_ns - arrival_us * clock.NS_PER_US
-        self._quick_ns = took_ns + took_ns // 2 if 0 < took_ns <= QUICK_NS else 0
+        quick = 0 < took_ns <= min(max(QUICK_NS, self._took_ns), SLOW_NS)
+        self._quick_ns = took_ns + took_ns // 2 if quick else 0
         self._entries.put(verdict)
 
     def acked(self, consumer: str, upto: int) -> None:
@@ -167,7 +175,8 @@ class Outbox:
             while batch := self._next_batch():
                 started_ns = clock.now_ns()
                 written = self._store.write(batch)
-                self._sync_ms.append((clock.now_ns() - started_ns) / clock.NS_PER_MS)
+                self._took_ns = clock.now_ns() - started_ns
+                self._sync_ms.append(self._took_ns / clock.NS_PER_MS)
                 if written.journaled or written.committed:
                     self._on_batch(written.journaled, written.committed)
                 if written.run is not None:
