@@ -64,6 +64,18 @@ def newest(results: Sequence[Result], bench: str, **having: Any) -> Result | Non
     return None
 
 
+def sweeps(results: Sequence[Result]) -> list[Result]:
+    """The newest sweep of each case, number of workers and runner, with its rows and where it ran."""
+    found: dict[tuple[Any, ...], Result] = {}
+    for result in results:
+        for peak in result.get("peaks", ()):
+            key = (peak["case"], peak["workers"], result["runner"])
+            same = [r for r in result["rows"] if (r["case"], r["workers"]) == key[:2]]
+            about = {name: result[name] for name in ("engine", "runner", "date", "commit", "cpu")}
+            found[key] = {**peak, **about, "rows": same}
+    return list(found.values())
+
+
 def _rules(turn: int, threads: int = 1) -> Callable[[Result], bool]:
     return lambda r: (r["turn"], r["threads"]) == (turn, threads)
 

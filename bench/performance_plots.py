@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from bench.performance_goals import newest
+from bench.performance_goals import newest, sweeps
 from bench.results_plots import save_figure, set_style
 from edge_inspector.studies.bench_rules import SHARES
 
@@ -95,18 +95,18 @@ def _stages(results: Sequence[Result]) -> Any:
 
 def _scaling(results: Sequence[Result]) -> Any:
     """Units inspected in time against units offered, up to saturation and beyond."""
-    found = newest(results, "pipeline", peaks=...)
-    if found is None:
+    found = sweeps(results)
+    if not found:
         return None
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for peak in found["peaks"]:
-        key = (peak["case"], peak["workers"])
-        rows = [row for row in found["rows"] if (row["case"], row["workers"]) == key]
-        rows = sorted((row for row in rows if row["share"]), key=lambda row: row["offered_hz"])
-        label = f"{peak['case']}, {peak['workers']} worker{'s' * (peak['workers'] > 1)}"
+    figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for sweep in found:
+        rows = sorted((r for r in sweep["rows"] if r["share"]), key=lambda r: float(r["share"]))
+        workers = f"{sweep['workers']} worker{'s' * (sweep['workers'] > 1)}"
         offered, done = ([row[name] for row in rows] for name in ("offered_hz", "in_time_hz"))
+        label = f"{sweep['case']}, {sweep['runner']}, {workers}"
         axis.plot(offered, done, marker=".", linewidth=1, label=label)
-    ends = [end(row["offered_hz"] for row in found["rows"]) for end in (min, max)]
+    every = [row["offered_hz"] for sweep in found for row in sweep["rows"]]
+    ends = [min(every), max(every)]
     axis.plot(ends, ends, color="grey", linewidth=0.5)
     axis.set(xscale="log", yscale="log", xlabel="offered, units/s", ylabel="in time, units/s")
     figure.legend(loc="outside right upper", fontsize=6)

@@ -137,7 +137,7 @@ def test_figures_stand_beside_goals_with_day_commit_and_device(written, tmp_path
     assert "| ≤ 0.0111 | 0.00625 | met |" in text
     assert "| ≤ 2.5 ms | 2 ms | met |" in text
     assert "| ≥ 1,000 units/s | 1,234 units/s | met |" in text
-    assert "| 256x256, 1 region | 2 | 1234 | 0.970 | 0.75 | 300 |" in text
+    assert "| 256x256, 1 region | openvino:int8 | 2 | 1234 | 0.970 | 0.75 | 300 |" in text
     assert "No onnxruntime: is not installed." in text
     drawn = {path.stem for path in tmp_path.glob("performance/*.svg")}
     assert drawn == {"rules-times", "speed-accuracy", "stages", "scaling"}
@@ -148,6 +148,15 @@ def test_the_newest_day_counts_and_of_one_day_the_last_line(written):
     older = rules(0.9, turn=20, date="2025-12-31")
     text = written(rules(0.4, turn=20), rules(0.3, turn=20), older)
     assert "| ≤ 0.5 | 0.3 | met |" in goal_lines(text)[0]
+
+
+def test_sweeps_of_several_runs_stand_together_and_the_newest_of_each_counts(written):
+    other = json.loads(json.dumps(SWEEP).replace("1 region", "9 regions"))
+    older = json.loads(json.dumps(SWEEP).replace("1234.0", "7.0"))
+    text = written(older, SWEEP, other)
+    assert "| 7 |" not in text
+    assert "| 256x256, 1 region | openvino:int8 | 2 | 1234 |" in text
+    assert "| 256x256, 9 regions | openvino:int8 | 2 | 1234 |" in text
 
 
 def test_a_result_of_an_older_form_is_passed_by():
