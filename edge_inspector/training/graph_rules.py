@@ -193,10 +193,10 @@ def _transposed(graph: Graph, node: NodeProto) -> Found:
     if node.op_type != "ConvTranspose":
         return None
     quantised = any(maker.op_type in QUANTISING for maker in graph.nodes)
-    twin = "its exact twin is a convolution and a shuffle (training/twins.py)"
+    twin = "an exact twin, a convolution and a shuffle, is in training/twins.py"
     if quantised:
-        return "warning", f"is slower in int8 than in float32; {twin}"
-    return "note", f"would be slower in int8; there, {twin}"
+        return "warning", f"int8 helps it in few runtimes; {twin}: measure both"
+    return "note", f"int8 would help it in few runtimes; {twin}"
 
 
 def _bicubic(graph: Graph, node: NodeProto) -> Found:
