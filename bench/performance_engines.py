@@ -18,7 +18,7 @@ TURNS = ((1, 1), (20, 1), (1, 2))
 def rules(results: Sequence[Result]) -> list[str]:
     parts = [
         "Crop to verdict: resize, score, map and box, every crop with noise of its own. `rules` is "
-        "the Python and OpenCV form, `rules c++` has its per-ball part in C++. Recalls are those of "
+        "the Python and OpenCV form; `rules c++` has its per-ball part in C++, the rest being OpenCV's own. Recalls are those of "
         "the row's own scores where 0.5 % of the same good crops fail."
     ]
     for turn, threads in TURNS:
