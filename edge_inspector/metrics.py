@@ -186,7 +186,8 @@ def missed_in(row: Committed) -> Literal["", "queue", "worker", "commit"]:
     Empty where it was in time, and for a unit that nobody could inspect.
     """
     verdict = row.verdict
-    if verdict.reason is Reason.TIMEOUT:
-        return "worker" if "queue" in verdict.stages_us else "queue"
+    timed_out, stages = verdict.reason is Reason.TIMEOUT, verdict.stages_us
+    if timed_out and ("decide" not in stages or verdict.decided_ns >= verdict.deadline_ns):
+        return "worker" if "queue" in stages else "queue"
     late = row.committed_ns > verdict.deadline_ns and verdict.outcome is not Outcome.UNINSPECTED
-    return "commit" if late else ""
+    return "commit" if late or timed_out else ""

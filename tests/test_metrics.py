@@ -76,7 +76,13 @@ def test_a_timeout_is_a_missed_deadline_and_a_dropped_frame():
     given_out = msgspec.structs.replace(row.verdict, stages_us={"arrival": 5, "queue": 7})
     count(metrics, msgspec.structs.replace(row, verdict=given_out))
     assert missed(metrics) == [1, 1, 0]
-    assert read("edge_inspector_frames_dropped_total", {"reason": "timeout"}) == 2
+    decided = msgspec.structs.replace(given_out, stages_us={"queue": 7, "decide": 9})
+    count(metrics, msgspec.structs.replace(row, verdict=decided))
+    assert missed(metrics) == [1, 1, 1]
+    another_camera = msgspec.structs.replace(decided, decided_ns=decided.deadline_ns)
+    count(metrics, msgspec.structs.replace(row, verdict=another_camera))
+    assert missed(metrics) == [1, 2, 1]
+    assert read("edge_inspector_frames_dropped_total", {"reason": "timeout"}) == 4
     assert read("edge_inspector_frames_dropped_total", {"reason": "shed"}) == 1
     assert read("edge_inspector_frames_dropped_total", {"reason": "no_slot"}) == 3
 
