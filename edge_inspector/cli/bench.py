@@ -44,6 +44,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     rules.add_argument("--engine", type=Path, default=ENGINE)
     rules.add_argument("--rules", type=Path, default=RULES)
     rules.add_argument("--crops", type=int, default=1000)
+    rules.add_argument("--turn", type=int, default=1, help="crops that a row sees at a time")
     backend = kinds.add_parser("backend", help="one engine in every installed runtime")
     backend.add_argument("--engine", type=Path, default=ENGINE)
     backend.add_argument("--crops", type=int, default=500)
@@ -121,7 +122,9 @@ def _sweep(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _rules(args: argparse.Namespace) -> dict[str, Any]:
-    return bench_rules.run(args.engine, args.rules, crops=args.crops, threads=args.threads)
+    return bench_rules.run(
+        args.engine, args.rules, crops=args.crops, threads=args.threads, turn=args.turn
+    )
 
 
 def _backend(args: argparse.Namespace) -> dict[str, Any]:
