@@ -16,6 +16,7 @@ from edge_inspector.choice import Runtimes, candidates, open_runner
 from edge_inspector.cli.engine_build import add_build, run_build
 from edge_inspector.cli.engine_half import add_half, run_half
 from edge_inspector.cli.engine_lint import add_lint, run_lint
+from edge_inspector.cli.engine_quantise import add_quantise, run_quantise
 from edge_inspector.errors import BackendMissing, DataError, EngineRefused, Misuse
 from edge_inspector.manifest import load_manifest
 from edge_inspector.records import Pixels
@@ -44,6 +45,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     agree.add_argument("--crops", type=int, default=200, help="how many crops; default 200")
     add_lint(actions.add_parser("lint", help="what makes its graph slow, and the rewrite"))
     add_build(actions.add_parser("build", help="TensorRT plans for this box, kept for the line"))
+    add_quantise(actions.add_parser("quantise", help="its next version, with a graph in int8"))
     add_half(actions.add_parser("half", help="its next version in float16, for TensorRT"))
     for action in (listing, show, verify, agree):
         action.add_argument("--json", action="store_true", help="print one object")
@@ -163,5 +165,6 @@ _ACTIONS = {
     "parity": _parity,
     "build": run_build,
     "half": run_half,
+    "quantise": run_quantise,
     "lint": run_lint,
 }
