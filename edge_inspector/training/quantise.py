@@ -43,7 +43,7 @@ from edge_inspector.training.export import (
 )
 from edge_inspector.training.graph_walk import Graph, attribute
 from edge_inspector.training.marred import Marred
-from edge_inspector.training.twins import EVERY, twin
+from edge_inspector.training.twins import EXPORTED, twin
 
 OVERKILL = 0.005
 """Share of held-out good crops that the threshold of both recalls may reject."""
@@ -101,7 +101,7 @@ def quantise(engine: Engine, data: Path, out: Path) -> Manifest:
             "float32 alone; quantise anomaly engines"
         )
     crops = read_crops(manifest.input, data, manifest.seed)
-    model = twin(engine.model, EVERY)
+    model = twin(engine.model, EXPORTED)
     frozen = np.concatenate([crops.good[:FROZEN], crops.bad[:FROZEN]])
     _, reference = open_first(["onnxruntime"], engine.model, 1)
     differences = agreements(reference, model, frozen, manifest.challenge.tolerance)
