@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from edge_inspector.cli.train_common import tell_lint
 from edge_inspector.training.graph_rules import Finding, lint
 from tests.training.graphs import FLOAT, graph
 
+SHIPPED = Path(__file__).resolve().parents[2] / "engines/bga/3"
 SHUFFLED = [
     ("Cast", ["crops"], ["x"], {"to": FLOAT}),
     ("DepthToSpace", ["x"], ["y"], {"blocksize": 4}),
@@ -24,6 +26,15 @@ def test_an_engine_without_findings_says_so_and_what_it_costs(tiny_engine, capsy
     assert "float32: 0 MFLOP" in told
     assert "measured: onnxruntime, 1 thread" in told
     assert "nothing found" in told
+
+
+def test_the_shipped_engine_has_nothing_to_be_told_of_in_any_precision(capsys):
+    assert main(["engine", "lint", str(SHIPPED), "--json"]) == 0
+    models = json.loads(capsys.readouterr().out)["models"]
+    assert [(model["model"], model["findings"]) for model in models] == [
+        ("float32", []),
+        ("int8", []),
+    ]
 
 
 def test_a_warning_names_node_cost_share_and_rewrite(tmp_path, capsys):
