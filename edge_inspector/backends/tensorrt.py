@@ -36,13 +36,13 @@ class TensorRt:
         self,
         cache: Path | None = None,
         *,
-        options: BuildOptions = BuildOptions(),  # noqa: B008
+        options: BuildOptions | None = None,
         tell: Tell | None = None,
         graphs: bool = True,
         mapped: bool | None = None,
         keep_warm_s: float = KEEP_WARM_S,
     ) -> None:
-        """`mapped`: the GPU works in the host's memory; by default where they share one."""
+        """`options` as in `plans.obtain`; `mapped`: the GPU works in the host's memory."""
         self._cache = cache
         self._options = options
         self._tell = tell or structlog.get_logger("edge_inspector").info

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_inspector.backends.driver import probe
+from edge_inspector.bundle import open_engine
 from edge_inspector.cli.main import main
 from edge_inspector.errors import BackendMissing
 
@@ -44,6 +45,16 @@ def test_a_graph_that_the_builder_takes_is_checked_without_a_gpu(tiny_engine: Pa
     code, out, _ = build(capsys, tiny_engine, "--backend", "tensorrt_rtx", "--check")
     assert code == 0
     assert "float32: computes_in float32, bytes" in out
+
+
+@needs_rtx
+def test_the_engine_that_is_shipped_builds_in_each_of_its_precisions(capsys) -> None:
+    versions = (Path(__file__).resolve().parents[2] / "engines/bga").glob("*/manifest.toml")
+    newest = max((path.parent for path in versions), key=lambda folder: int(folder.name))
+    code, out, _ = build(capsys, newest, "--backend", "tensorrt_rtx", "--check", "--json")
+    assert code == 0
+    found = {name: plan["computes_in"] for name, plan in json.loads(out)["plans"].items()}
+    assert found == {name: name for name in open_engine(newest).models}
 
 
 def test_nowhere_to_keep_plans_is_wrong_use(tiny_engine: Path, capsys) -> None:
