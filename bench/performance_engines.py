@@ -96,20 +96,26 @@ def peers(results: Sequence[Result]) -> list[str]:
 
 
 def runners(results: Sequence[Result]) -> list[str]:
-    parts = []
-    for threads in (1, 2):
-        command = f"{BACKEND} --threads {threads}"
-        found = newest(results, "backend", threads=threads, runners=...)
-        if found is None:
-            parts.append(f"Not run with {some(threads, 'thread')}: `{command}`.")
-            continue
-        told = {name: row for name, row in found["runners"].items() if "ms" in row}
-        lines = [
-            [name, *times(row["ms"]), *times(row["batch_16_ms"])] for name, row in told.items()
-        ]
-        head = ["runner", "p50 ms", "p99 ms", "of 16, a crop, p50 ms", "p99 ms"]
-        missing = {n: row["missing"] for n, row in found["runners"].items() if n not in told}
-        command += f" --crops {found['crops']}"
-        parts += [f"### {some(threads, 'thread')}", ran(found, command)]
-        parts += [markdown(head, lines), why_not(missing)]
-    return parts
+    """The newest result of every engine and number of threads."""
+    kept = {
+        (result["engine"], result["threads"]): result
+        for result in results
+        if result["bench"] == "backend" and "runners" in result
+    }
+    if not kept:
+        return [f"Not run: `{BACKEND}`."]
+    return [part for key in sorted(kept) for part in _by_runner(kept[key])]
+
+
+def _by_runner(found: Result) -> list[str]:
+    told = {name: row for name, row in found["runners"].items() if "ms" in row}
+    lines = [[name, *times(row["ms"]), *times(row["batch_16_ms"])] for name, row in told.items()]
+    head = ["runner", "p50 ms", "p99 ms", "of 16, a crop, p50 ms", "p99 ms"]
+    missing = {n: row["missing"] for n, row in found["runners"].items() if n not in told}
+    command = f"{BACKEND} --threads {found['threads']} --crops {found['crops']}"
+    return [
+        f"### {found['engine']}, {some(found['threads'], 'thread')}",
+        ran(found, command),
+        markdown(head, lines),
+        why_not(missing),
+    ]

@@ -159,6 +159,26 @@ def test_sweeps_of_several_runs_stand_together_and_the_newest_of_each_counts(wri
     assert "| 256x256, 9 regions | openvino:int8 | 2 | 1234 |" in text
 
 
+def test_every_engine_keeps_its_table_of_runners_and_the_sure_tier_its_goal(written):
+    row = {"ms": times(16.0), "batch_16_ms": times(0.25)}
+    kept = {
+        "bench": "backend",
+        "engine": "bga/3",
+        "threads": 2,
+        "crops": 9,
+        "runners": {"openvino": row, "tensorrt": {"missing": "no driver"}},
+        "fastest": "openvino",
+        "fastest_batch_16": "openvino",
+        **FACTS,
+    }
+    text = written(kept, {**kept, "engine": "sure/1", "threads": 1})
+    assert "### bga/3, 2 threads" in text
+    assert "### sure/1, 1 thread" in text
+    assert "| ≤ 20 ms | 16 ms | met | sure/1, openvino," in text
+    assert "| ≥ 2,500 crops/s | 4,000 crops/s | met | bga/3, openvino," in text
+    assert "No tensorrt: no driver." in text
+
+
 def test_a_result_of_an_older_form_is_passed_by():
     goal = Goal("ratio", "rules", lambda r: float(r["rows"]["a"]), 1.0, "command")
     new = {"bench": "rules", "rows": {"a": 0.5}}
