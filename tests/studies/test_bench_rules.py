@@ -1,20 +1,17 @@
 """Engine against rules on crops that take no time to make."""
 
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edge_inspector.bundle import open_engine
+from edge_inspector.cli.bench import ENGINE, RULES
 from edge_inspector.records import Score
 from edge_inspector.rules import open_rules
 from edge_inspector.studies import bench_rules
 from edge_inspector.studies.bench_rules import WARM_UP, Row, in_turn, open_runners
-
-ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "engines" / "bga" / "2"
-RULES = ROOT / "edge_inspector" / "rules" / "bga_simulated.toml"
 
 
 class Brightness:
@@ -65,7 +62,7 @@ def test_the_ratio_is_of_the_fastest_runner_and_the_fastest_rules():
     )
     runner, form = found["fastest"]
     medians = {name: row["ms"]["p50"] for name, row in found["rows"].items()}
-    assert set(medians) == {"openvino", "rules", "rules again"}
+    assert {"openvino", "rules", "rules again"} <= set(medians)
     assert medians[form] == min(medians["rules"], medians["rules again"])
     assert found["ratio"] == pytest.approx(medians[runner] / medians[form], abs=1e-4)
     assert found["rows"]["rules again"]["recall"] == found["rows"]["rules"]["recall"] > 0.9
@@ -73,7 +70,8 @@ def test_the_ratio_is_of_the_fastest_runner_and_the_fastest_rules():
 
 def test_a_runner_that_cannot_be_had_says_why():
     engine = open_engine(ENGINE)
+    plain = replace(engine, models={"float32": engine.model})
     with ExitStack() as stack:
-        sessions, missing = open_runners(engine, ("openvino", "openvino:int8"), 1, stack)
+        sessions, missing = open_runners(plain, ("openvino", "openvino:int8"), 1, stack)
     assert list(sessions) == ["openvino"]
     assert "no int8 model" in missing["openvino:int8"]
