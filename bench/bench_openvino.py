@@ -1,7 +1,7 @@
 """
 Ways to run several crops of one frame in OpenVINO, and what keeping compiled graphs would save.
 
-    python -m bench.bench_openvino --engine engines/bga/2 [--json bench/results/openvino.jsonl]
+    python -m bench.bench_openvino --engine engines/bga/3 [--json bench/results/openvino.jsonl]
 
 The ways take turns in one process, on one and on two threads: crops one after the other on all
 threads, side by side on one thread each, and as one batch in a graph compiled for so many. To start

@@ -23,7 +23,7 @@ from edge_inspector.studies import (
 from edge_inspector.studies.facts import facts
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "engines" / "bga" / "2"
+ENGINE = ROOT / "engines" / "bga" / "3"
 RECIPE = ROOT / "deploy" / "demo" / "recipe.toml"
 RULES = ROOT / "edge_inspector" / "rules" / "bga_simulated.toml"
 

@@ -32,7 +32,7 @@ def test_the_demo_loses_nothing_and_tells_engine_and_rules_against_the_truth(tmp
     assert summary["latency_ms"].keys() == QUANTILES.keys()
     assert 0 < summary["latency_ms"]["p50"] < summary["budget_ms"]
     assert summary["outcomes"]["fail"] >= 5
-    # It misses most balls that are hardly off their places (engines/bga/2.json), and little else.
+    # It misses most balls that are hardly off their places (engines/bga/3.json), and little else.
     assert summary["engine"]["escape_rate"] < 0.4
     pictures = list((out / "rejects").glob("*.png"))
     assert len(pictures) == summary["outcomes"]["fail"]
