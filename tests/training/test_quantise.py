@@ -12,7 +12,7 @@ from edge_inspector.bundle import open_engine
 from edge_inspector.cli.main import main
 from edge_inspector.errors import DataError, EngineRefused, Misuse
 from edge_inspector.manifest import Challenge, Statistics
-from edge_inspector.training import quantise
+from edge_inspector.training import eight_bits, quantise
 from edge_inspector.training.export import write_folder
 from edge_inspector.training.twins import twin
 from tests.conftest import write_class_engine, write_engine
@@ -143,7 +143,7 @@ def test_graphs_of_both_precisions_score_alike_but_not_the_same(engine, data, tm
 
 def test_wide_convolutions_alone_are_quantised_and_as_tensorrt_takes_them(engine, data):
     crops = quantise.read_crops(engine.manifest.input, data, 0)
-    model = onnx.load_from_string(quantise.eight_bits(twin(engine.model), crops.calibration))
+    model = onnx.load_from_string(eight_bits.eight_bits(twin(engine.model), crops.calibration))
     values = {v.name: onnx.numpy_helper.to_array(v) for v in model.graph.initializer}
     made = {node.output[0]: node for node in model.graph.node}
     taken = {
@@ -214,7 +214,7 @@ def test_faults_are_made_where_the_data_has_none(engine, data):
 def test_graph_without_wide_convolutions_is_refused(tiny_engine):
     model = open_engine(tiny_engine).model
     with pytest.raises(EngineRefused, match="no convolution of 16 planes"):
-        quantise.eight_bits(model, np.zeros((2, SIDE, SIDE, 1), np.uint8))
+        eight_bits.eight_bits(model, np.zeros((2, SIDE, SIDE, 1), np.uint8))
 
 
 def test_too_few_held_out_crops_are_refused(engine, data):
@@ -253,7 +253,7 @@ def test_pool_of_few_planes_has_an_exact_twin(planes, attributes, changed):
         shape=(planes, 8, 6),
         kind=FLOAT,
     )
-    other = twin(model, (quantise.pools_as_convolutions,))
+    other = twin(model, (eight_bits.pools_as_convolutions,))
     assert kinds(other) == (["Conv"] if changed else ["AveragePool"])
     if changed:
         x = np.random.default_rng(4).normal(0, 9, (2, planes, 8, 6)).astype(np.float32)

@@ -6,7 +6,7 @@ import pytest
 
 from edge_inspector.backends.builder import BuildOptions, Built, built
 from edge_inspector.training.half import in_half
-from edge_inspector.training.quantise import eight_bits
+from edge_inspector.training.eight_bits import eight_bits
 from tests.families import FAMILIES, SHAPE, crops, exported
 
 trt = pytest.importorskip(
