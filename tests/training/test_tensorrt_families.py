@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge_inspector.backends.builder import BuildOptions, Built, built
-from edge_inspector.training.half import in_half
 from edge_inspector.training.eight_bits import eight_bits
+from edge_inspector.training.half import in_half
 from tests.families import FAMILIES, SHAPE, crops, exported
 
 trt = pytest.importorskip(
