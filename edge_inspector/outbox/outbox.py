@@ -26,11 +26,8 @@ from edge_inspector.records import Committed, FrameHead, Verdict
 
 Batch = Callable[[Sequence[Answer], Sequence[Committed]], None]
 MAX_BATCH = 1024
-TIDY_S = 2.0
-"""
-How often old verdicts are looked for and the write-ahead log is folded into the file: its syncs
-hold up the writer's for some 10 ms, which must be rarer than one unit in a hundred.
-"""
+TIDY_S = 0.5
+"""How often old verdicts are looked for and the write-ahead log is folded into the file."""
 RING = 4096
 QUICK_NS, SLOW_NS = 4 * clock.NS_PER_MS, 20 * clock.NS_PER_MS
 """
