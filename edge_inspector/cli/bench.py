@@ -19,6 +19,7 @@ from edge_inspector.studies import (
     bench_rules,
     bench_scaling,
     bench_startup,
+    scaling_cases,
 )
 from edge_inspector.studies.facts import facts
 
@@ -75,7 +76,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     sweep.add_argument("--runner", default="openvino", help="as onnxruntime or openvino:int8")
     sweep.add_argument("--seconds", type=float, default=3.0, help="of each load")
     sweep.add_argument(
-        "--case", action="append", choices=tuple(bench_scaling.CASES), metavar="CASE"
+        "--case", action="append", choices=tuple(scaling_cases.CASES), metavar="CASE"
     )
 
 
@@ -113,7 +114,7 @@ def _sweep(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         return bench_scaling.run(
             Path(folder),
             args.engine,
-            cases=args.case or tuple(bench_scaling.CASES),
+            cases=args.case or tuple(scaling_cases.CASES),
             workers=range(1, args.workers + 1),
             seconds=args.seconds,
             runner=args.runner,

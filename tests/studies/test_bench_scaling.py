@@ -7,7 +7,8 @@ from edge_inspector import clock
 from edge_inspector.inspector import open_inspector
 from edge_inspector.records import Frame, FrameHead, FrameKey, Outcome, Reason, Verdict
 from edge_inspector.studies.bench_pipeline import Stages, core_stages_ms
-from edge_inspector.studies.bench_scaling import CASES, run, summary, write_case
+from edge_inspector.studies.bench_scaling import run, summary
+from edge_inspector.studies.scaling_cases import CASES, write_case
 
 MS = clock.NS_PER_MS
 REGIONS = {name: int(name.partition(", ")[2].split()[0]) for name in CASES}
