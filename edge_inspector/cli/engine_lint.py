@@ -53,7 +53,10 @@ def _report(name: str, model: bytes, crop: Pixels | None) -> dict[str, Any]:
     from edge_inspector.training.graph_rules import lint
     from edge_inspector.training.graph_walk import Graph
 
-    graph = Graph(model)
+    try:
+        graph = Graph(model)
+    except EngineRefused as error:
+        raise EngineRefused(f"{name} {error}") from error
     found = lint(model)
     measured = "no: the graph has errors"
     if all(finding.level != "error" for finding in found):

@@ -77,3 +77,10 @@ def test_training_tells_warnings_at_its_end_and_leaves_notes_to_the_lint():
     note = Finding("note", "score", "node", "Reshape", 0, 0, "sum first")
     tell_lint([warning.figures(), note.figures()], Console(file=text, width=200))
     assert text.getvalue() == warning.told() + "\n"
+
+
+def test_what_is_no_graph_is_named(tmp_path, capsys):
+    path = tmp_path / "notes.txt"
+    path.write_text("no graph at all")
+    assert main(["engine", "lint", str(path)]) == 1
+    assert "notes.txt is no ONNX model" in capsys.readouterr().err
