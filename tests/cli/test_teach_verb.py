@@ -159,7 +159,8 @@ def test_its_own_session_is_told_of_ctrl_c_and_gives_its_status_back():
 
 
 OWN_SESSION = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 from edge_inspector.cli.own_session import own_session
 status = own_session()
 if status is not None:

@@ -306,6 +306,7 @@ def test_every_number_is_settled_after_an_outage(source, pretend_daemon):
 
 @pytest.mark.fault
 def test_the_sources_own_record_is_that_of_the_log(source, pretend_daemon):
+    until(lambda: source.link)  # else the first link may be with the daemon that comes second
     for number in range(200):
         source.offer(IMAGE, trigger_id=number + 1, budget_ms=2000)
         if number % 60 == 59:

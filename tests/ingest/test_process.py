@@ -31,7 +31,8 @@ def test_nothing_pushed_is_lost_in_silence(start_ingest, endpoint):
     Every frame arrives as a head, in order, with its own pixels or the word that it was shed.
 
     Four of sixteen slots are in use; ingest hears of those given back on a thread of its own, which
-    a busy box may hold up for a moment: then a frame is shed, and says so.
+    a busy box may hold up for a moment: then a frame is shed, and says so. Were they not given back,
+    all but sixteen would be.
     """
     core = start_ingest(pull(endpoint), slots_granted=16)
     frames = np.random.default_rng(1).integers(0, 256, (8, 64, 64), dtype=np.uint8)
@@ -47,7 +48,7 @@ def test_nothing_pushed_is_lost_in_silence(start_ingest, endpoint):
                         shed += 1
                     else:
                         assert np.array_equal(core.array(head), frames[expected % 8])
-    assert shed < 100
+    assert shed < 1000
 
 
 def test_a_burst_is_answered_whole(start_ingest, endpoint):
