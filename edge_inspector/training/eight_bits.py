@@ -83,9 +83,11 @@ def pools_as_convolutions(graph: Graph) -> None:
     turn them as to pool.
     """
     for node in graph.nodes:
+        if node.op_type != "AveragePool":
+            continue
         square = attribute(node, "kernel_shape", None)
         planes = graph.shapes.get(node.input[0], (0, FEW + 1))[1]
-        if node.op_type != "AveragePool" or planes > FEW or attribute(node, "strides", 0) != square:
+        if planes > FEW or attribute(node, "strides", 0) != square:
             continue
         if any(attribute(node, "pads", [0])) or attribute(node, "ceil_mode", 0):
             continue

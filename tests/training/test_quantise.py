@@ -261,6 +261,18 @@ def test_pool_of_few_planes_has_an_exact_twin(planes, attributes, changed):
         np.testing.assert_allclose(run(other, x), mean, atol=1e-5)
 
 
+def test_nodes_without_planes_are_left_as_they_are():
+    model = graph(
+        [
+            ("Shape", ["crops"], ["sides"], {}),
+            ("ReduceProd", ["sides"], ["score"], {"keepdims": 0}),
+            ("Constant", [], ["one"], {"value_float": 1.0}),
+        ],
+        kind=FLOAT,
+    )
+    assert kinds(twin(model, (eight_bits.pools_as_convolutions,))) == kinds(model)
+
+
 def run(model, x):
     import onnxruntime
 
